@@ -1,0 +1,239 @@
+"""A solve made ready ahead of time: compiled, or captured as CUDA graphs, then called with new data of the same shapes.
+
+The iterations are the solver's own (stepping.py); here they are only compiled, captured and called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from difftop_ros.trajopt.adjoints import attach_implicit
+from difftop_ros.trajopt.multistart import better_start, solve_from_several
+from difftop_ros.trajopt.options import SolverOptions, TrajoptError
+from difftop_ros.trajopt.problem import Problem
+from difftop_ros.trajopt.solution import Solution, Stopwatch
+from difftop_ros.trajopt.solve import solver_of
+from difftop_ros.trajopt.solvers import steppers
+from difftop_ros.trajopt.stepping import Stepper, iterate
+
+BACKENDS = ("compile", "cuda_graph", "compile+cuda_graph", "eager")
+WARM_UPS = 3  # runs before a capture, in which libraries allocate what they may not allocate in one
+
+Start = Callable[[Tensor, tuple[Any, ...]], Any]
+Step = Callable[[Any, tuple[Any, ...]], Any]
+
+
+def prepare(
+    problem: Problem, initial: Tensor, options: SolverOptions | None = None, backend: str = "compile"
+) -> PreparedSolver:
+    """Make the solve of problems like this one, from starts like `initial` (B, H, A), ready to be called.
+
+    backend: 'compile' compiles start and step (torch.compile; 20 to 100 s here, never in a call; CPU and CUDA);
+        'cuda_graph' captures them as CUDA graphs and replays those without waiting for the device;
+        'compile+cuda_graph' captures the compiled ones; 'eager' does neither.
+    All give the same results to rounding. The objective's parameters are read live: a training step in place is seen by
+    the next call. Parameters that are replaced (not written in place), a module's train() or eval(), or another
+    torch.set_num_threads make 'compile' compile once more in the next call, and 'cuda_graph' go on with the old ones.
+    Raises TrajoptError if the solver, the adjoint, the device or the objective does not allow it, with the reason.
+    """
+    return PreparedSolver(problem, initial, options or SolverOptions(), backend)
+
+
+class PreparedSolver:
+    """What `prepare` returns: call it with new data. Not for several threads at once, its buffers are shared."""
+
+    def __init__(self, problem: Problem, initial: Tensor, options: SolverOptions, backend: str) -> None:
+        solver = solver_of(options)
+        if solver.stepper is None:
+            raise TrajoptError(f"solver {options.method!r} cannot be prepared; expected one of {steppers()}")
+        if options.adjoint not in ("implicit", "none"):
+            raise TrajoptError(f"adjoint {options.adjoint!r} cannot be prepared; expected 'implicit' or 'none'")
+        if backend not in BACKENDS:
+            raise TrajoptError(f"backend is {backend!r}; expected one of {list(BACKENDS)}")
+        if "cuda_graph" in backend and initial.device.type != "cuda":
+            raise TrajoptError(
+                f"backend {backend!r} needs the problem on a CUDA device, it is on {initial.device}; move it, or use "
+                "backend 'compile'"
+            )
+        problem.check(initial)
+        self.options, self.backend = options, backend
+        self._stepper: Stepper = solver.stepper
+        self._like, self._initial_like = problem.detached(), initial.detach()
+        self._buffers: tuple[Tensor, ...] | None = None
+        with torch.no_grad():
+            solver.stepper.start(self._like, self._initial_like, options, False)  # the objective's own errors
+            self._start, self._step = self._functions(backend)
+            solve_from_several(self._run, self._like, self._initial_like, options)  # compiles and captures
+
+    def __call__(
+        self,
+        context: Sequence[Tensor],
+        initial: Tensor,
+        reference: Tensor | None = None,
+        lower: Tensor | None = None,
+        upper: Tensor | None = None,
+        warm_start: Tensor | None = None,
+        deadline_ms: float | None = None,
+    ) -> Solution:
+        """Solve for a new context (tensors (B, ...)) from `initial` (B, H, A); as `solve` otherwise.
+
+        reference, lower, upper, deadline_ms: None for those prepared with. With adjoint 'implicit' and gradients
+        enabled, the actions carry it. Raises TrajoptError for another number, shape, dtype or device of tensors.
+        """
+        like = self._like
+        problem = dataclasses.replace(
+            like,
+            context=tuple(context),
+            reference=like.reference if reference is None else reference,
+            lower=like.lower if lower is None else lower,
+            upper=like.upper if upper is None else upper,
+        )
+        self._check(problem, initial)
+        if lower is not None or upper is not None:  # reads the bounds, for which a device is waited for
+            problem.check(initial)
+        options = self.options if deadline_ms is None else dataclasses.replace(self.options, deadline_ms=deadline_ms)
+        with torch.no_grad():
+            frozen, start = problem.detached(), initial.detach()
+            if warm_start is not None:
+                self._fits("warm_start", warm_start, self._initial_like)
+                start = better_start(frozen, start, warm_start.detach())
+            solution = solve_from_several(self._run, frozen, start, options)
+        if self.options.adjoint == "none" or not torch.is_grad_enabled():
+            return solution
+        return dataclasses.replace(solution, actions=attach_implicit(problem, solution, self.options))
+
+    def _run(self, problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:
+        """Copy into the buffers, iterate, copy out; `problem` may hold several starts of each sample."""
+        watch = Stopwatch(options, initial.device)
+        fresh = (initial, *_tensors(problem))
+        if self._buffers is None:
+            self._buffers = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in fresh)
+            if "cuda_graph" in self.backend:
+                self._start, self._step = _captured(self._start, self._step, self._buffers)
+        for buffer, tensor in zip(self._buffers, fresh):
+            buffer.copy_(tensor)
+        start, tensors = self._buffers[0], self._buffers[1:]
+        on_cpu = initial.device.type == "cpu"
+        state, deadline = iterate(
+            lambda: self._start(start, tensors),
+            lambda state: self._step(state, tensors),
+            options,
+            watch,
+            ask=on_cpu or options.deadline_ms is not None,
+        )
+        solution = self._stepper.solution(problem, state, options, deadline)
+        return Solution(**{name: found.clone() for name, found in vars(solution).items()})
+
+    def _functions(self, backend: str) -> tuple[Start, Step]:
+        """Start and step as functions of tensors alone, compiled if the backend says so."""
+        stepper, like, options = self._stepper, self._like, self.options
+
+        def problem_of(tensors: tuple[Tensor, ...]) -> Problem:
+            reference = None if like.reference is None else tensors[2]
+            context = tensors[2:] if like.reference is None else tensors[3:]
+            return Problem(like.objective, context, tensors[0], tensors[1], reference, like.proximal)
+
+        def start(initial: Tensor, tensors: tuple[Tensor, ...]) -> Any:
+            return stepper.start(problem_of(tensors), initial, options, False)
+
+        def step(state: Any, tensors: tuple[Tensor, ...]) -> Any:
+            return stepper.step(problem_of(tensors), state, options, False)
+
+        return (_compiled(start), _compiled(step)) if "compile" in backend else (start, step)
+
+    def _check(self, problem: Problem, initial: Tensor) -> None:
+        like = self._like
+        if len(problem.context) != len(like.context):
+            raise TrajoptError(
+                f"the context has {len(problem.context)} tensors; this solver was prepared for {len(like.context)}"
+            )
+        if problem.reference is not None and like.reference is None:
+            raise TrajoptError("a reference was given; this solver was prepared for a problem without one")
+        self._fits("initial", initial, self._initial_like)
+        for index, (got, expected) in enumerate(zip(problem.context, like.context)):
+            self._fits(f"context {index}", got, expected)
+        for name in ("lower", "upper", "reference"):
+            if getattr(like, name) is not None:
+                self._fits(name, getattr(problem, name), getattr(like, name))
+
+    @staticmethod
+    def _fits(name: str, got: Tensor, expected: Tensor) -> None:
+        if not isinstance(got, Tensor):
+            raise TrajoptError(f"{name} is a {type(got).__name__}; expected a tensor as prepared for")
+        if (got.shape, got.dtype, got.device) != (expected.shape, expected.dtype, expected.device):
+            raise TrajoptError(
+                f"{name} is {got.dtype} {tuple(got.shape)} on {got.device}; this solver was prepared for "
+                f"{expected.dtype} {tuple(expected.shape)} on {expected.device}: convert it, or prepare again"
+            )
+
+
+def _tensors(problem: Problem) -> tuple[Tensor, ...]:
+    """Lower, upper, the reference if there is one, then the context."""
+    reference = () if problem.reference is None else (problem.reference,)
+    return (problem.lower, problem.upper, *reference, *problem.context)
+
+
+def _compiled(function: Any) -> Any:
+    """The function compiled as one graph for its shapes. A failure of the first call is told in a sentence.
+
+    Compiled code is kept per code object, and only a few versions of it; so each function gets its own code object.
+    """
+    own = types.FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__
+    )
+    fast = torch.compile(own, fullgraph=True, dynamic=False)
+    worked = False
+
+    def call(*arguments: Any) -> Any:
+        nonlocal worked
+        if worked:
+            return fast(*arguments)
+        try:
+            result = fast(*arguments)
+        except TrajoptError:
+            raise
+        except Exception as error:
+            cause = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise TrajoptError(
+                f"the objective does not compile ({type(error).__name__}: {cause}); rewrite that part of it, or use "
+                "backend 'eager'"
+            ) from error
+        worked = True
+        return result
+
+    return call
+
+
+def _captured(start: Start, step: Step, buffers: tuple[Tensor, ...]) -> tuple[Start, Step]:
+    """Start and step as two CUDA graphs on fixed memory: the step's reads the state and writes the next one over it."""
+    initial, tensors = buffers[0], buffers[1:]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            step(start(initial, tensors), tensors)
+    torch.cuda.current_stream().wait_stream(side)
+    starting, stepping = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(starting):
+        begun = start(initial, tensors)
+        state = type(begun)(*(part.clone() for part in begun))  # parts may share memory, which copying over would mix
+    with torch.cuda.graph(stepping, pool=starting.pool()):
+        following = step(state, tensors)
+        for kept, fresh in zip(state, following):
+            kept.copy_(fresh)
+
+    def replay_start(_initial: Tensor, _tensors: tuple[Any, ...]) -> Any:
+        starting.replay()
+        return state
+
+    def replay_step(_state: Any, _tensors: tuple[Any, ...]) -> Any:
+        stepping.replay()
+        return state
+
+    return replay_start, replay_step

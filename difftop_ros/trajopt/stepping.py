@@ -1,0 +1,111 @@
+"""What a solver of equal steps is made of, and the plain loop over its steps.
+
+Such a solver is a pure function of fixed-shape tensors: `start` makes its state, `step` maps it to the next one with
+one value and gradient, without a branch on a value. So the same code runs in a plain loop (here), compiled or captured
+(prepare.py), and differentiated (adjoints/unrolled.py). No algorithm lives here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from difftop_ros.trajopt.options import SolverOptions
+from difftop_ros.trajopt.problem import Problem
+from difftop_ros.trajopt.solution import Solution, Stopwatch, finite_samples, rows
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """A solver as start, step and solution. A state is a NamedTuple of tensors with the batch first; it has at least
+
+    actions (B, H, A), iterations (B,) and the masks `finite` and `done` (B,); a step changes no sample that is done.
+    start(problem, initial (B, H, A), options, graph) -> state
+    step(problem, state, options, graph) -> state;  `graph` keeps both differentiable.
+    solution(problem, state, options, deadline) -> Solution;  `deadline` says that time ended the loop.
+    """
+
+    start: Callable[[Problem, Tensor, SolverOptions, bool], Any]
+    step: Callable[[Problem, Any, SolverOptions, bool], Any]
+    solution: Callable[[Problem, Any, SolverOptions, bool], Solution]
+
+    def run(self, problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:
+        """Solve from `initial` without a graph; ends early when every sample is done or the time is spent."""
+        state, deadline = iterate(
+            lambda: self.start(problem, initial.detach(), options, False),
+            lambda state: self.step(problem, state, options, False),
+            options,
+            Stopwatch(options, initial.device),
+        )
+        return self.solution(problem, state, options, deadline)
+
+
+def iterate(
+    start: Callable[[], Any],
+    step: Callable[[Any], Any],
+    options: SolverOptions,
+    watch: Stopwatch,
+    ask: bool = True,
+) -> tuple[Any, bool]:
+    """Start, then step until all samples are done or a budget is spent: the last state, and whether time ended it.
+
+    `ask`: whether the device may be asked (and so waited for) if all samples are done.
+    """
+    state = start()
+    watch.lap()
+    for _ in range(options.iterations):
+        if ask and bool(state.done.all()):
+            break
+        if watch.spent():
+            return state, True
+        state = step(state)
+        watch.lap()
+    return state, False
+
+
+def evaluate(problem: Problem, actions: Tensor, fallback: Tensor, graph: bool = False) -> tuple[Tensor, Tensor]:
+    """Cost (B,) and gradient (B, H, A) at `actions`, whether run, compiled, captured or differentiated.
+
+    With `graph`, a sample that is not finite is evaluated at `fallback` instead and its cost set to infinity: a
+    rejected NaN would otherwise reach the parameters in the backward pass, as 0 * NaN.
+    """
+    if torch.compiler.is_compiling():
+        return _evaluate_functionally(problem, actions)
+    value, gradient = problem.value_and_gradient(actions, graph)
+    if graph:
+        good = finite_samples(value, gradient)
+        if not bool(good.all()):
+            safe = torch.where(rows(good, actions), actions, fallback)
+            value, gradient = problem.value_and_gradient(safe, graph)
+            value = torch.where(good, value, torch.inf)
+    return value, gradient
+
+
+def _evaluate_functionally(problem: Problem, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """The same through torch.func, which torch.compile traces as one graph where it does not trace autograd.grad."""
+
+    def total(point: Tensor) -> tuple[Tensor, Tensor]:
+        value = problem.cost(point)
+        return value.sum(), value
+
+    gradient, (_, value) = torch.func.grad_and_value(total, has_aux=True)(actions)
+    return value, gradient
+
+
+def is_better_end(value: Tensor, converged: Tensor, best: Tensor, initial: Tensor) -> Tensor:
+    """Whether a point (B,) replaces the best one so far: it costs less, or it converged and costs no more to rounding.
+
+    For solvers whose cost may rise on the way; nothing that costs more than the start is taken.
+    """
+    rounding = 4 * torch.finfo(value.dtype).eps * best.abs()
+    return (value < best) | (converged & (value <= best + rounding) & (value <= initial))
+
+
+def into_box(problem: Problem, actions: Tensor) -> Tensor:
+    """As Problem.clamp; a coordinate exactly on its bound keeps its own derivative instead of half of it."""
+    inside = torch.where(actions > problem.upper, problem.upper, actions)
+    return torch.where(inside < problem.lower, problem.lower, inside)
