@@ -1,0 +1,76 @@
+"""What an ingest did with each bag and why, as JSON and as a table for people. Doing it is ingestion.py's job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class BagResult:
+    """One bag's outcome. Counts are in policy steps unless they say otherwise."""
+
+    bag: str
+    status: str = "ingested"  # 'ingested', 'cached' or 'skipped'
+    reason: str = ""  # why skipped
+    episodes: list[str] = field(default_factory=list)  # folders below the dataset
+    steps: int = 0
+    success: bool | None = None  # None: the bag carries no mark
+    leading: int = 0  # trimmed before every stream and the first command were there
+    trailing: int = 0  # trimmed after a stream had ended
+    held: dict[str, int] = field(default_factory=dict)  # observation -> steps that kept a stale frame
+    gaps: int = 0  # steps left out, without a fresh observation ('drop') or a sound command; the episode is split there
+    undecodable: dict[str, int] = field(default_factory=dict)  # observation or 'action' -> messages not decoded
+    notes: list[str] = field(default_factory=list)  # salvage, first decoding error, …
+
+
+@dataclass
+class IngestReport:
+    """All bags of one ingest, in the order given."""
+
+    dataset: str
+    bags: list[BagResult] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def episodes(self) -> int:
+        """Episodes now in the dataset."""
+        return sum(len(bag.episodes) for bag in self.bags)
+
+    @property
+    def steps(self) -> int:
+        """Policy steps now in the dataset."""
+        return sum(bag.steps for bag in self.bags)
+
+    @property
+    def skipped(self) -> list[BagResult]:
+        """Bags that gave no episode; `.reason` says why."""
+        return [bag for bag in self.bags if bag.status == "skipped"]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        temporary.replace(path)
+
+    def table(self) -> str:
+        """Text for a terminal: one line per bag, then what needs attention."""
+        lines = [f"{'bag':<28} {'status':<9} {'steps':>6} {'success':>8} {'trimmed':>8} {'held':>5} {'gaps':>5}"]
+        for bag in self.bags:
+            mark = {True: "yes", False: "no", None: "-"}[bag.success]
+            lines.append(
+                f"{Path(bag.bag).name[-28:]:<28} {bag.status:<9} {bag.steps:>6} {mark:>8} "
+                f"{bag.leading + bag.trailing:>8} {sum(bag.held.values()):>5} {bag.gaps:>5}"
+            )
+        for bag in self.bags:
+            name = Path(bag.bag).name
+            if bag.reason:
+                lines.append(f"skipped {name}: {bag.reason}")
+            lines += [f"note {name}: {note}" for note in bag.notes]
+        cached = sum(bag.status == "cached" for bag in self.bags)
+        lines.append(
+            f"{self.episodes} episodes, {self.steps} steps in {self.dataset} "
+            f"({cached} bags cached, {len(self.skipped)} skipped, {self.seconds:.1f} s)"
+        )
+        return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""One episode on disk: a folder with a zarr array per observation, the actions, and episode.json.
+
+Written beside its final place and renamed when whole, so that a folder that is there is complete. Which episodes make a
+dataset is dataset.py's job.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from difftop_ros.data.errors import DatasetError
+
+BLOCK = 16  # steps in one zarr chunk: a window of history and horizon touches one or two
+ACTION = "action"
+
+
+class EpisodeWriter:
+    """Appends steps to a new episode folder; memory holds at most BLOCK steps."""
+
+    def __init__(self, folder: Path, spec: dict[str, tuple[tuple[int, ...], np.dtype]], capacity: int) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.steps = 0
+        self._capacity = capacity
+        self._pending: dict[str, list[np.ndarray]] = {key: [] for key in spec}
+        self._arrays = {
+            key: zarr.open_array(
+                str(folder / key), mode="w", shape=(capacity, *shape), chunks=(BLOCK, *shape), dtype=dtype
+            )
+            for key, (shape, dtype) in spec.items()
+        }
+
+    def append(self, frames: dict[str, np.ndarray]) -> None:
+        """Add one step: key -> frame of the shape and dtype announced."""
+        for key, frame in frames.items():
+            self._pending[key].append(frame)
+        self.steps += 1
+        if self.steps % BLOCK == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        for key, frames in self._pending.items():
+            if frames:
+                self._arrays[key][self.steps - len(frames) : self.steps] = np.stack(frames)
+                frames.clear()
+
+    def close(self, attributes: dict[str, Any]) -> None:
+        """Write what is pending and episode.json; the arrays are cut to the steps appended."""
+        self._flush()
+        for array in self._arrays.values():
+            if self.steps < self._capacity:
+                array.resize((self.steps, *array.shape[1:]))
+        text = json.dumps({**attributes, "steps": self.steps}, indent=1)
+        (self.folder / "episode.json").write_text(text, encoding="utf-8")
+
+
+class StoredEpisode:
+    """A complete episode folder, read lazily. attributes: success, bag, stamps of first and last step, …"""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.attributes: dict[str, Any] = json.loads((folder / "episode.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"episode '{folder}' cannot be read ({error}); delete it and ingest again") from None
+        self.steps = int(self.attributes["steps"])
+        self._arrays: dict[str, Any] = {}
+
+    def array(self, key: str) -> Any:
+        """The zarr array (T, ...) of `key`; slicing it reads only the blocks touched."""
+        if key not in self._arrays:
+            try:
+                self._arrays[key] = zarr.open_array(str(self.folder / key), mode="r")
+            # zarr 2 and 3 raise different errors for a missing or broken array; all mean the same here.
+            except Exception as error:
+                raise DatasetError(
+                    f"episode '{self.folder}' has no readable '{key}' ({error}); delete the dataset and ingest again"
+                ) from error
+        return self._arrays[key]

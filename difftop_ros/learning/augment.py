@@ -1,0 +1,130 @@
+"""Training-time disturbances of observations, so that few demonstrations teach what matters. Never used at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from difftop_ros.errors import UserError
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Sizes: joint_noise [rad | m], cloud_jitter_m [m] per point, cloud_drop share of points, image_shift_px [px].
+
+    cloud_shift_m [m], cloud_turn_rad [rad]: largest rigid motion of a sample's clouds about their middle, arm and
+    commands staying where they are: what a camera whose place is known no better than this would see.
+
+    turn_joint, turn_rad: an arm whose first axis stands upright in the origin of the clouds' frame does the same from
+    any heading, so a scene turned about that axis by up to turn_rad [rad], with this joint's reading, is one more
+    demonstration. Pictures must come from cameras that turn with the arm.
+    """
+
+    joint_noise: float = 0.01
+    cloud_jitter_m: float = 0.002
+    cloud_drop: float = 0.1
+    cloud_shift_m: float = 0.0
+    cloud_turn_rad: float = 0.0
+    image_shift_px: int = 2
+    turn_joint: str = ""
+    turn_rad: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = (self.joint_noise, self.cloud_jitter_m, self.cloud_drop, self.cloud_shift_m, self.cloud_turn_rad,
+                 self.image_shift_px, self.turn_rad)  # fmt: skip
+        if not all(0 <= size < 100 for size in sizes) or self.cloud_drop >= 1:
+            raise UserError(f"augmentation sizes are {sizes}; expected numbers of 0 or more, and cloud_drop below 1")
+        if bool(self.turn_joint) != bool(self.turn_rad):
+            raise UserError("turn_joint and turn_rad belong together; give both or neither")
+
+
+def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: AugmentSettings) -> dict[str, Tensor]:
+    """Disturbed copies of obs[key] (B, obs_steps, ...) raw frames; kinds[key] is 'joints', 'cloud' or 'image'."""
+    out = {}
+    for key, frames in obs.items():
+        if kinds[key] == "joints":
+            out[key] = frames + settings.joint_noise * torch.randn_like(frames)
+        elif kinds[key] == "cloud":
+            moved = move_cloud(frames, settings.cloud_shift_m, settings.cloud_turn_rad)
+            out[key] = jitter_cloud(moved, settings.cloud_jitter_m, settings.cloud_drop)
+        else:
+            out[key] = random_shift(frames, settings.image_shift_px)
+    return out
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where the upright joint is: observation key and index of its position, and its column of the commands.
+
+    command is None where commands are rates or increments, which turning leaves as they are.
+    """
+
+    key: str
+    index: int
+    command: int | None
+
+
+def turned(
+    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], turn: Turn, largest_rad: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Each sample's clouds turned about z by a random angle, its joint reading and commands (B, H, A) with them."""
+    angle = largest_rad * (2 * torch.rand(actions.shape[0], device=actions.device) - 1)
+    out = dict(obs)
+    out[turn.key] = obs[turn.key].clone()
+    out[turn.key][..., turn.index] += angle[:, None]
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    for name, frames in obs.items():
+        if kinds[name] == "cloud":
+            out[name] = frames.clone()
+            out[name][..., 0] = cos * frames[..., 0] - sin * frames[..., 1]
+            out[name][..., 1] = sin * frames[..., 0] + cos * frames[..., 1]
+    if turn.command is not None:
+        actions = actions.clone()
+        actions[..., turn.command] += angle[:, None]
+    return out, actions
+
+
+def move_cloud(cloud: Tensor, shift_m: float, turn_rad: float) -> Tensor:
+    """Move each sample of (B, T, N, C) rigidly: along and about random axes, about the middle of its newest frame."""
+    if not shift_m and not turn_rad:
+        return cloud
+    axes = torch.nn.functional.normalize(torch.randn(2, len(cloud), 3, dtype=cloud.dtype, device=cloud.device), dim=2)
+    size = torch.rand(2, len(cloud), 1, dtype=cloud.dtype, device=cloud.device)
+    shift, turn = shift_m * size[0] * axes[0], turn_rad * size[1] * axes[1]
+    cross = torch.zeros(len(cloud), 3, 3, dtype=cloud.dtype, device=cloud.device)
+    for row, column, entry in ((2, 1, 0), (0, 2, 1), (1, 0, 2)):
+        cross[:, row, column], cross[:, column, row] = turn[:, entry], -turn[:, entry]
+    rotation = torch.linalg.matrix_exp(cross)  # Rodrigues' formula
+    middle = cloud[:, -1, :, :3].mean(1)[:, None, None]
+    moved = cloud.clone()
+    turned = torch.einsum("bij,btnj->btni", rotation, cloud[..., :3] - middle)
+    moved[..., :3] = turned + middle + shift[:, None, None]
+    return moved
+
+
+def jitter_cloud(cloud: Tensor, jitter_m: float, drop: float) -> Tensor:
+    """Move every point of (B, T, N, C) a little and replace a share of them by each cloud's first point."""
+    moved = cloud.clone()
+    moved[..., :3] += jitter_m * torch.randn_like(moved[..., :3])
+    share = drop * torch.rand(cloud.shape[0], 1, 1, device=cloud.device)
+    gone = torch.rand(cloud.shape[:-1], device=cloud.device) < share
+    return torch.where(gone.unsqueeze(-1), moved[..., :1, :], moved)
+
+
+def random_shift(image: Tensor, pixels: int) -> Tensor:
+    """Shift each sample of uint8 (B, T, H, W, 3) by up to `pixels` with the border repeated (as in DrQ)."""
+    if pixels == 0:
+        return image
+    batch, steps, height, width, channels = image.shape
+    flat = image.permute(0, 1, 4, 2, 3).reshape(batch, steps * channels, height, width).float()
+    padded = functional.pad(flat, [pixels] * 4, mode="replicate")
+    offsets = torch.randint(0, 2 * pixels + 1, (2, batch), device=image.device)
+    rows = offsets[0, :, None] + torch.arange(height, device=image.device)
+    columns = offsets[1, :, None] + torch.arange(width, device=image.device)
+    index = torch.arange(batch, device=image.device)[:, None, None]
+    shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
+    return shifted.view(batch, height, width, steps, channels).permute(0, 3, 1, 2, 4).to(image.dtype)

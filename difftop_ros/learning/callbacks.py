@@ -1,0 +1,95 @@
+"""What happens between training steps: checkpoints, the wish to stop, reports. What a step does is module.py's job."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from difftop_ros.learning.progress import Progress, Report, Stop
+
+KEPT = 2  # never the only one: a crash while writing must leave the one before
+
+
+class Checkpoints(Checkpoint):
+    """Saves `folder`/step=N.ckpt every `every` steps, at the last step, and when `stop()` ends the run.
+
+    Always between two steps, never within one, so that what goes on from it is the same run. (Lightning calls
+    Checkpoint callbacks after all others: the moving average has had its step by then.)
+    """
+
+    def __init__(self, folder: Path, every: int, stop: Stop) -> None:
+        self._folder, self._every, self._stop = folder, every, stop
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save if it is time; the file appears under its name when it is whole."""
+        step = trainer.global_step
+        if self._stop():
+            trainer.should_stop = True
+        if not trainer.should_stop and step % self._every and step < trainer.max_steps:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / "writing.part"
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self._folder / f"step={step}.ckpt")
+        for old in checkpoints(self._folder)[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+
+class ProgressReports(Callback):
+    """Tells `report` about once a second where the run is. `per_pass`: steps that show every window once."""
+
+    def __init__(self, report: Report, total: int, per_pass: int) -> None:
+        self._report, self._total, self._per_pass = report, total, per_pass
+        self._started = self._told = 0.0
+        self._first = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Note when and from which step the run (re)starts."""
+        self._started, self._first = time.monotonic(), trainer.global_step
+        if self._first:
+            self._report(Progress("train", self._first, self._total, f"going on from step {self._first}"))
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Report unless the last report is younger than a second."""
+        if time.monotonic() - self._told >= 1.0:
+            self._tell(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Report the last step."""
+        self._tell(trainer)
+
+    def _tell(self, trainer: lightning.Trainer) -> None:
+        now, step = time.monotonic(), trainer.global_step
+        self._told = now
+        rate = (step - self._first) / max(now - self._started, 1e-6)
+        self._report(
+            Progress(
+                "train",
+                step,
+                self._total,
+                metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
+                epoch=step // self._per_pass,
+                steps_per_second=rate,
+                eta_s=(self._total - step) / max(rate, 1e-6),
+            )
+        )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, by their steps."""
+    return sorted(folder.glob("step=*.ckpt"), key=checkpoint_step)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint in `folder` with the most steps, or None."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def checkpoint_step(checkpoint: Path | None) -> int:
+    """The step a checkpoint was made after; 0 for None."""
+    return int(checkpoint.stem.split("=")[1].split("-")[0]) if checkpoint else 0

@@ -1,0 +1,43 @@
+"""A base from another model folder: its weights, its encoder, its scales, and whether they are still trained."""
+
+from __future__ import annotations
+
+from difftop_ros.policies.config import PolicyError
+from difftop_ros.policies.net import PolicyNet
+from difftop_ros.policies.policy import load_policy
+
+SHARED = ("encoder", "base", "normaliser", "scaler")
+
+
+def take_base(net: PolicyNet) -> None:
+    """Put what the folder net.config.base_from has trained into `net`; with base_training 'frozen' it stays so.
+
+    The folder's encoder serves base and cost alike. Raises PolicyError if it is not the base the configuration asks
+    for, or was trained for other observations, commands or sizes.
+    """
+    config = net.config
+    other = load_policy(config.base_from).net
+    if other.config.policy != config.base:
+        raise PolicyError(
+            f"base_from {config.base_from!r} has policy {other.config.policy!r}; expected {config.base!r}, as base says"
+        )
+    differing = [
+        f"{name} {getattr(other.config, name)} instead of {getattr(config, name)}"
+        for name in ("horizon", "obs_steps", "action_frame", "latent", "image_encoder")
+        if getattr(other.config, name) != getattr(config, name)
+    ]
+    wanted = net.state_dict()
+    found = {name: tensor for name, tensor in other.state_dict().items() if name.split(".")[0] in SHARED}
+    strange = [name for name, tensor in found.items() if name not in wanted or wanted[name].shape != tensor.shape]
+    lacking = [name for name in wanted if name.split(".")[0] in SHARED and name not in found]
+    lacking = [name for name in lacking if not name.startswith("encoder.fuse.")]  # bc_rnn fuses its frames itself
+    if differing or strange or lacking:
+        why = differing or [f"{len(strange) + len(lacking)} tensors, such as {(strange + lacking)[0]}"]
+        raise PolicyError(
+            f"base_from {config.base_from!r} does not fit: {', '.join(why)} differ; train this policy with the same "
+            "contract and sizes as its base"
+        )
+    net.load_state_dict(found, strict=False)
+    if config.base_training == "frozen":
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(name not in found)

@@ -1,0 +1,43 @@
+"""Behaviour cloning: a feed-forward chunk, trained on the squared error. Its answer to two good ways is their mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from difftop_ros.nets import mlp
+from difftop_ros.policies.decoders.base import Box, Decoder, Encoding, Noise, TrainingLoss, squared_error
+
+
+class BcDecoder(Decoder, nn.Sequential):
+    """Perceptron from the latent to the chunk."""
+
+    def __init__(self, features: int, horizon: int, actions: int, width: int) -> None:
+        nn.Sequential.__init__(self, *mlp([features, width, width, horizon * actions], final_gain=0.1))
+        self.shape = (horizon, actions)
+
+    def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
+        """Squared error."""
+        total = squared_error(self(encoding.latent).view(-1, *self.shape), expert, weight)
+        return TrainingLoss(total, {"base_mse": total.detach()})
+
+    def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
+        """The one chunk it knows."""
+        return self(encoding.latent).view(-1, *self.shape)
+
+
+class ZeroDecoder(Decoder):
+    """The middle of the box, always: a base that knows nothing, for the ablation of the base."""
+
+    def __init__(self, horizon: int, actions: int) -> None:
+        super().__init__()
+        self.shape = (horizon, actions)
+
+    def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
+        """Nothing to learn: a total of 0."""
+        error = squared_error(torch.zeros_like(expert), expert, weight)
+        return TrainingLoss(torch.zeros_like(error), {"base_mse": error.detach()})
+
+    def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
+        """Zeros."""
+        return encoding.latent.new_zeros(len(encoding.latent), *self.shape)

@@ -1,0 +1,205 @@
+"""The DiffTOP imitation policy: a conditional VAE whose decoder is the trajectory optimiser.
+
+arXiv 2402.05421, section on imitation: a posterior q(code | o, a_expert) and a prior p(code | o); the decoder
+minimises a learned cost c(a | h(o), code) starting from a base policy's action; loss = ||a* - a_expert||^2 + beta KL.
+Different from the published code: every sample is its own problem, the box is in the solver, the gradient is that of
+the solution (implicit), a proximal term ties the plan to the base, and the code at run time is the prior's mean, or
+the best of several by learned cost. With `dynamics` 'latent' the cost is that of a rollout, as in the paper's text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from difftop_ros.contract import Contract
+from difftop_ros.nets import ChunkCost, GaussianHead, MixtureHead, RolloutCost
+from difftop_ros.policies.config import CHOOSING, PolicyConfig
+from difftop_ros.policies.decoders import Box, Encoding, Noise, TrainingLoss, squared_error
+from difftop_ros.policies.heads import make_heads
+from difftop_ros.policies.net import PolicyNet
+from difftop_ros.trajopt import (
+    ActionChunk,
+    LatentRollout,
+    PreparedSolver,
+    Problem,
+    Solution,
+    SolverOptions,
+    prepare,
+    solve,
+)
+
+RIVAL_CODES = 4  # codes of the prior that a plan is ranked against in training
+RANK_WEIGHT = 0.1
+
+
+class DifftopNet(PolicyNet):
+    """Encoder and base, prior, posterior and cost; solves for the plan."""
+
+    prior: GaussianHead | MixtureHead
+    posterior: GaussianHead
+    cost: ChunkCost | RolloutCost
+
+    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
+        super().__init__(contract, config)
+        for name, head in make_heads(config, *self.shape).items():
+            self.add_module(name, head)
+        self._prepared: PreparedSolver | None = None
+
+    def problem(self, encoding: Encoding, code: Tensor, base: Tensor, box: Box) -> Problem:
+        """The trajectory optimisation problem a plan solves, in scaled actions."""
+        objective: ActionChunk | LatentRollout
+        if isinstance(self.cost, ChunkCost):
+            objective = ActionChunk(self.cost)
+            context: tuple[Tensor, ...] = (self.cost.prepare(torch.cat([encoding.latent, code], dim=1)),)
+        else:
+            objective = LatentRollout(self.cost.dynamics, self.cost.stage, self.cost.final)
+            context = (self.cost.start(encoding.latent), code)
+        return Problem(objective, context, *box, reference=base, proximal=self.config.proximal)
+
+    def solver_options(self, iterations: int | None = None, deadline_ms: float | None = None) -> SolverOptions:
+        """The options of this policy's solve; the same in training and at run time but for the deadline."""
+        return SolverOptions(
+            method=self.config.solver,
+            iterations=self.config.iterations if iterations is None else iterations,
+            cg_iterations=self.config.cg_iterations,
+            curvature_floor=0.5 * self.config.proximal,
+            tolerance=1e-4,
+            deadline_ms=deadline_ms,
+        )
+
+    def plan(
+        self,
+        encoding: Encoding,
+        origin: Tensor,
+        warm_start: Tensor | None = None,
+        iterations: int | None = None,
+        deadline_ms: float | None = None,
+        noise: Noise | None = None,
+    ) -> Solution:
+        """Solve from the base's chunk or the warm start (B, H, A), whichever costs less.
+
+        The code is the mean of the prior's likeliest mode; with code_samples above 1 that one and draws from the prior,
+        of which the plan of lowest cost is kept.
+        """
+        problem, start, times = self.run_time_problem(encoding, origin, noise or Noise(0))
+        if warm_start is not None:
+            warm_start = warm_start.repeat_interleave(times, 0)
+        if self._prepared and iterations is None:
+            solution = self._prepared(
+                problem.context, start, problem.reference, problem.lower, problem.upper, warm_start, deadline_ms
+            )
+        else:
+            solution = solve(problem, start, self.solver_options(iterations, deadline_ms), warm_start)
+        return solution if times == 1 else cheapest(solution, times)
+
+    def run_time_problem(self, encoding: Encoding, origin: Tensor, noise: Noise) -> tuple[Problem, Tensor, int]:
+        """What `plan` solves, from where, and how many codes (rows in a row) each sample has."""
+        box = self.scaler.bounds(origin)
+        base = self.base_chunk(encoding, box, noise)
+        times = self.config.code_samples
+        if times == 1:
+            return self.problem(encoding, self.likeliest_code(encoding, base), base, box), base, 1
+        codes = self.codes(encoding, base, times, noise).flatten(0, 1)
+        bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
+        return self.problem(encoding.repeat(times), codes, bases, (low, high)), bases, times
+
+    def prepare(self, encoding: Encoding, origin: Tensor, backend: str) -> None:
+        """Make plans for one sample like this one ready with a backend of trajopt.prepare; 'none' undoes it.
+
+        From then on `plan` takes a batch of one, unless it is told its iterations. Raises TrajoptError.
+        """
+        self._prepared = None
+        if backend != "none":
+            problem, start, _ = self.run_time_problem(encoding, origin, Noise(0))
+            self._prepared = prepare(problem, start, self.solver_options(), backend)
+
+    def prior_modes(self, encoding: Encoding, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p(code | o, base): log weights (B, M), means and log variances (B, M, code); M is 1 for a Gaussian."""
+        known = encoding.latent
+        if self.config.base in CHOOSING:
+            known = torch.cat([known, base.flatten(1)], dim=1)
+        if isinstance(self.prior, MixtureHead):
+            return self.prior(known)
+        mean, log_variance = self.prior(known)
+        return torch.zeros_like(mean[:, :1]), mean[:, None], log_variance[:, None]
+
+    def likeliest_code(self, encoding: Encoding, base: Tensor) -> Tensor:
+        """The mean of the prior's likeliest mode, (B, code)."""
+        weights, means, _ = self.prior_modes(encoding, base)
+        return _row(means, weights.argmax(1))
+
+    def codes(self, encoding: Encoding, base: Tensor, count: int, noise: Noise) -> Tensor:
+        """The likeliest code and count - 1 draws from the prior, (B, count, code)."""
+        weights, means, log_variances = self.prior_modes(encoding, base)
+        batch, modes, size = means.shape
+        drawn = noise.uniform(batch, count - 1, like=means)
+        mode = (drawn[:, :, None] > weights.exp().cumsum(1)[:, None]).sum(2).clamp_max(modes - 1)
+        spread = noise.normal(batch, count - 1, size, like=means)
+        index = mode[:, :, None].expand(-1, -1, size)
+        draws = means.gather(1, index) + (0.5 * log_variances.gather(1, index)).exp() * spread
+        return torch.cat([_row(means, weights.argmax(1))[:, None], draws], dim=1)
+
+    def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
+        """The base's own loss, the plan's squared error with the posterior's code, and the KL to the prior."""
+        of_base = self.base.loss(encoding, expert, weight, box)
+        # the base is trained by its own loss alone, so that "its own base" stays a fair rival
+        with torch.no_grad():
+            base = self.base.propose(encoding, expert, box)
+        mean, log_variance = self.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
+        code = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        problem = self.problem(encoding, code, base, box)
+        solution = solve(problem, problem.clamp(base), self.solver_options())
+        plan_loss = squared_error(solution.actions, expert, weight)
+        kl = divergence(mean, log_variance, *self.prior_modes(encoding, base))
+        total = of_base.total + plan_loss + self.config.kl_weight * kl
+        parts = {**of_base.parts, "plan_mse": plan_loss, "kl": kl}
+        if self.config.code_samples > 1:
+            parts["rank"] = self.ranking(encoding, code.detach(), solution.actions.detach(), base, box)
+            total = total + RANK_WEIGHT * parts["rank"]
+        parts["loss"] = total
+        parts["cost_drop"] = (solution.initial_cost - solution.final_cost).mean()
+        parts["gradient_norm"] = solution.gradient_norm.mean()
+        return TrainingLoss(total, {name: value.detach() for name, value in parts.items()})
+
+    def ranking(self, encoding: Encoding, code: Tensor, plan: Tensor, base: Tensor, box: Box) -> Tensor:
+        """InfoNCE over codes: the plan of the expert's `code` should cost less than those of codes from the prior.
+
+        Without it the costs of plans with different codes say nothing about which plan is better. By the envelope
+        theorem the optimal costs are differentiated at fixed plans. The codes learn nothing here: they would flee.
+        """
+        cost = self.problem(encoding, code, base, box).cost(plan)
+        times = min(self.config.code_samples, RIVAL_CODES)
+        codes = self.codes(encoding, base, times, Noise()).detach().flatten(0, 1)
+        bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
+        problem = self.problem(encoding.repeat(times), codes, bases, (low, high))
+        with torch.no_grad():
+            plans = solve(problem, bases, self.solver_options()).actions
+        costs = torch.cat([cost[:, None], problem.cost(plans).view(-1, times)], dim=1)
+        return -(-costs).log_softmax(1)[:, 0].mean()
+
+
+def divergence(mean: Tensor, log_variance: Tensor, weights: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
+    """KL from the posterior (B, K) to the prior's modes, a scalar: exact for one mode.
+
+    For more the bound -log sum_m w_m exp(-KL_m) of Hershey and Olsen (ICASSP 2007), eq. 20.
+    """
+    mean, log_variance = mean[:, None], log_variance[:, None]
+    ratio = (log_variance - log_variances).exp() + (mean - means).square() / log_variances.exp()
+    per_mode = 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
+    return -torch.logsumexp(weights - per_mode, dim=1).mean()
+
+
+def _row(values: Tensor, index: Tensor) -> Tensor:
+    """values (B, M, K), index (B,) -> (B, K)."""
+    return values[torch.arange(len(values), device=values.device), index]
+
+
+def cheapest(solution: Solution, times: int) -> Solution:
+    """Of each `times` solutions in a row the one of lowest final cost; one that is not finite loses."""
+    cost = solution.final_cost.view(-1, times)
+    best = torch.where(torch.isfinite(cost), cost, torch.inf).argmin(1)
+    rows = best + times * torch.arange(len(cost), device=cost.device)
+    return Solution(**{field.name: getattr(solution, field.name)[rows] for field in dataclasses.fields(solution)})

@@ -1,0 +1,222 @@
+"""A policy ready to act: networks plus contract, from a model folder, on a device. Training lives in learning/."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from difftop_ros.contract import Contract, load_contract
+from difftop_ros.policies.config import PolicyConfig, PolicyError
+from difftop_ros.policies.decoders import Noise
+from difftop_ros.policies.difftop import DifftopNet
+from difftop_ros.policies.make import make_net
+from difftop_ros.policies.net import PolicyNet
+from difftop_ros.policies.scaling import observation_spec
+
+WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """One plan: actions float64 (H, A) in contract units and joint order, knots at the contract's rate_hz.
+
+    status and message tell how the solve ended (see trajopt.Status); costs are in scaled actions; times [ms].
+    """
+
+    actions: np.ndarray
+    status: str
+    message: str
+    iterations: int
+    initial_cost: float
+    final_cost: float
+    gradient_norm: float
+    encode_ms: float
+    solve_ms: float
+
+
+class Policy:
+    """Acts on one robot's observations. Not thread-safe: one planner owns it. noise_seed: see `act`."""
+
+    noise_seed = 0
+
+    def __init__(self, net: PolicyNet, contract: Contract, device: torch.device) -> None:
+        self.net = net.to(device).eval().requires_grad_(False)
+        self.contract = contract
+        self.config = net.config
+        self.device = device
+        self.obs_steps, self.horizon = net.config.obs_steps, net.config.horizon
+        self._spec = observation_spec(contract)
+
+    def act(
+        self,
+        obs: Mapping[str, np.ndarray],
+        *,
+        warm_start: np.ndarray | None = None,
+        deadline_ms: float | None = None,
+        iterations: int | None = None,
+    ) -> PolicyOutput:
+        """Plan from obs[key] (obs_steps, ...) raw frames as the observation pipeline makes them.
+
+        warm_start: the previous plan's actions (H, A) in contract units, already shifted to this observation's time.
+        deadline_ms bounds the solve. iterations overrides the configured number; 0 gives the base policy's chunk.
+        Policies that draw random numbers draw the same ones each time, from `noise_seed`: equal observations get equal
+        plans, and a policy that must choose between equally good ways does not waver.
+        Raises PolicyError if a frame is missing, misshapen or not finite.
+        """
+        start = time.perf_counter()
+        with torch.no_grad():
+            tensors = {key: self._tensor(key, obs) for key in self._spec}
+            origin = self.net.scaler.origin(tensors)
+            encoding = self.net.encode(tensors)
+            encoded = time.perf_counter()
+            warm = None if warm_start is None else self._scaled(warm_start, origin)
+            noise = Noise(self.noise_seed)
+            solution = self.net.plan(encoding, origin, warm, iterations, deadline_ms, noise)
+            status = solution.statuses()[0]
+            actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()
+        low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
+        done = time.perf_counter()
+        return PolicyOutput(
+            # the solver's box is in float32: rounding may leave a bound by one unit in the last place
+            actions=np.clip(actions, low, high),
+            status=status.name,
+            message=status.sentence,
+            iterations=int(solution.iterations[0]),
+            initial_cost=float(solution.initial_cost[0]),
+            final_cost=float(solution.final_cost[0]),
+            gradient_norm=float(solution.gradient_norm[0]),
+            encode_ms=1e3 * (encoded - start),
+            solve_ms=1e3 * (done - encoded),
+        )
+
+    def _scaled(self, actions: np.ndarray, origin: Tensor) -> Tensor:
+        if actions.shape != self.net.shape or not np.isfinite(actions).all():
+            raise PolicyError(f"warm start has shape {actions.shape}; expected finite {self.net.shape}")
+        tensor = torch.as_tensor(actions, dtype=torch.float32, device=self.device)[None]
+        return self.net.scaler.scale(tensor, origin)
+
+    def _tensor(self, key: str, obs: Mapping[str, np.ndarray]) -> Tensor:
+        expected = (self.obs_steps, *self._spec[key][1])
+        if key not in obs:
+            raise PolicyError(f"observation '{key}' is missing; the policy expects {sorted(self._spec)}")
+        frame = np.asarray(obs[key])
+        if frame.shape != expected:
+            raise PolicyError(f"observation '{key}' has shape {frame.shape}; the policy expects {expected}")
+        if frame.dtype != np.uint8 and not np.isfinite(frame).all():
+            raise PolicyError(f"observation '{key}' has values that are not finite; check its sensor")
+        return torch.as_tensor(frame, device=self.device)[None]
+
+    def _blank(self) -> dict[str, np.ndarray]:
+        """Frames of zeros."""
+        return {
+            key: np.zeros((self.obs_steps, *shape), np.uint8 if kind == "image" else np.float32)
+            for key, (kind, shape) in self._spec.items()
+        }
+
+    def warm_up(self) -> float:
+        """Run one plan on blank frames so that the first real one is not slow; returns its time [ms]."""
+        start = time.perf_counter()
+        for _ in range(2):
+            self.act(self._blank())
+        return 1e3 * (time.perf_counter() - start)
+
+    def prepare(self, backend: str) -> None:
+        """Compile the solve ('compile', half a minute), capture it ('cuda_graph'), both, or neither ('none').
+
+        Plans are the same to rounding, and sooner there. Raises PolicyError for a policy that solves nothing, and
+        TrajoptError for a solver, device or cost that does not allow it.
+        """
+        if not isinstance(self.net, DifftopNet):
+            raise PolicyError(
+                f"policy {self.config.policy!r} solves nothing that could be prepared; leave it at 'none'"
+            )
+        blank = self._blank()
+        with torch.no_grad():
+            tensors = {key: self._tensor(key, blank) for key in self._spec}
+            self.net.prepare(self.net.encode(tensors), self.net.scaler.origin(tensors), backend)
+
+    def reset(self) -> None:
+        """Forget the past episode. No policy here keeps state between calls: what it remembers is in its frames."""
+
+    def card(self) -> str:
+        """One line for a person: the policy, its base, and the parameters of each part."""
+        parts = self.net.parts()
+        base = f" on base {self.config.base}" if self.config.refines else ""
+        sizes = ", ".join(f"{name} {size:,}" for name, size in parts.items())
+        return f"{self.config.policy}{base}: {sum(parts.values()):,} parameters ({sizes})"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write weights, configuration and contract into `folder`; each file is replaced whole, never half-written."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / (WEIGHTS + ".part")
+        save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, temporary)
+        temporary.replace(folder / WEIGHTS)
+        for name, text in (
+            (CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False)),
+            (CONTRACT, self.contract.to_yaml()),
+        ):
+            part = folder / (name + ".part")
+            part.write_text(text)
+            part.replace(folder / name)
+        return folder
+
+
+def resolve_device(name: str) -> torch.device:
+    """'cpu', 'cuda', 'cuda:1' or 'auto' (CUDA if there is one). Raises PolicyError if the device is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PolicyError(f"device is {name!r}; expected 'cpu', 'cuda', 'cuda:0', … or 'auto'") from None
+    if device.type not in ("cpu", "cuda"):
+        raise PolicyError(f"device is {name!r}; expected 'cpu', 'cuda', 'cuda:0', … or 'auto'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise PolicyError(
+            f"device {name!r} was asked for but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices; use device 'cpu', or install a CUDA build of torch and its driver"
+        )
+    return device
+
+
+def load_policy(folder: str | Path, device: str = "cpu") -> Policy:
+    """Load a model folder (weights, config.yaml, contract.yaml). Raises PolicyError naming what does not fit."""
+    folder = Path(folder)
+    target = resolve_device(device)
+    missing = [name for name in (WEIGHTS, CONFIG, CONTRACT) if not (folder / name).is_file()]
+    if missing:
+        raise PolicyError(f"model folder {str(folder)!r} lacks {missing}; give a folder written by 'difftop train'")
+    contract = load_contract(folder / CONTRACT)
+    try:
+        data = yaml.safe_load((folder / CONFIG).read_text())
+    except yaml.YAMLError as error:
+        raise PolicyError(f"{folder / CONFIG} is not valid YAML: {' '.join(str(error).split())}") from None
+    config = PolicyConfig.from_dict(data, str(folder / CONFIG))
+    net = make_net(contract, config)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise PolicyError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from None
+    expected = {name: tuple(t.shape) for name, t in net.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in weights.items()}
+    if expected != found:
+        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        raise PolicyError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} and {CONTRACT}: {wrong[0]} is {found.get(wrong[0], 'missing')}, "
+            f"expected {expected.get(wrong[0], 'nothing')} ({len(wrong)} tensors differ); take all three from one run"
+        )
+    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor.float()).all()]
+    if broken:
+        raise PolicyError(f"{folder / WEIGHTS} has values that are not finite in {broken[:3]}; train again")
+    net.load_state_dict(weights)
+    return Policy(net, contract, target)

@@ -1,0 +1,56 @@
+"""Base plus learned correction: the ablation that an optimiser as decoder must beat at equal capacity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from difftop_ros.contract import Contract
+from difftop_ros.nets import mlp
+from difftop_ros.policies.config import PolicyConfig
+from difftop_ros.policies.decoders import Box, Encoding, Noise, TrainingLoss, clamped, squared_error, width_for
+from difftop_ros.policies.heads import budgets
+from difftop_ros.policies.net import PolicyNet, chosen
+from difftop_ros.trajopt import Solution
+
+
+class ResidualNet(PolicyNet):
+    """a = base + f(latent, base); f has as many parameters as DiffTOP's prior, posterior and cost together."""
+
+    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
+        super().__init__(contract, config)
+        variables = self.shape[0] * self.shape[1]
+
+        def build(width: int) -> torch.nn.Sequential:
+            return mlp([config.latent + variables, width, width, variables], final_gain=0.1)
+
+        self.correction = build(width_for(build, budgets(config, self.encoder.frame_size, *self.shape)[1]))
+
+    def corrected(self, encoding: Encoding, base: Tensor) -> Tensor:
+        """base (B, H, A) with its correction."""
+        change = self.correction(torch.cat([encoding.latent, base.flatten(1)], dim=1))
+        return base + change.view_as(base)
+
+    def plan(
+        self,
+        encoding: Encoding,
+        origin: Tensor,
+        warm_start: Tensor | None = None,
+        iterations: int | None = None,
+        deadline_ms: float | None = None,
+        noise: Noise | None = None,
+    ) -> Solution:
+        """As PolicyNet.plan; the correction is one step, there is nothing to warm-start or cut short."""
+        box = self.scaler.bounds(origin)
+        base = self.base_chunk(encoding, box, noise)
+        return chosen(clamped(base if iterations == 0 else self.corrected(encoding, base), box))
+
+    def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
+        """The base's own loss and the squared error of the corrected chunk, which does not reach the base."""
+        of_base = self.base.loss(encoding, expert, weight, box)
+        with torch.no_grad():
+            base = self.base.propose(encoding, expert, box)
+        plan_loss = squared_error(self.corrected(encoding, base), expert, weight)
+        total = of_base.total + plan_loss
+        parts = {**of_base.parts, "plan_mse": plan_loss.detach(), "loss": total.detach()}
+        return TrainingLoss(total, parts)

@@ -1,0 +1,121 @@
+"""Units in, units out: normalised observations for the networks, scaled actions for the solver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from difftop_ros.contract import Contract, ImageObs, JointStateObs
+from difftop_ros.policies.config import PolicyConfig, PolicyError
+
+
+def observation_spec(contract: Contract) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """key -> ('joints' | 'cloud' | 'image', frame shape), in the contract's order."""
+    spec: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for key, obs in contract.observations.items():
+        if isinstance(obs, JointStateObs):
+            spec[key] = ("joints", (len(obs.joints) * len(obs.fields),))
+        elif isinstance(obs, ImageObs):
+            spec[key] = ("image", (*obs.resize, 3))
+        else:
+            spec[key] = ("cloud", (obs.points, 6 if obs.color else 3))
+    return spec
+
+
+def measured_positions(contract: Contract) -> list[tuple[str, int]]:
+    """For each commanded joint the observation key and the index of its measured position in that frame, (A,)."""
+    places = {}
+    for key, obs in contract.observations.items():
+        if isinstance(obs, JointStateObs) and "position" in obs.fields:
+            start = obs.fields.index("position") * len(obs.joints)
+            places.update({joint: (key, start + i) for i, joint in enumerate(obs.joints)})
+    lacking = [name for name in contract.command.joint_names if name not in places]
+    if lacking:
+        raise PolicyError(f"joints {lacking} have no measured position in the contract; add 'position' to its fields")
+    return [places[name] for name in contract.command.joint_names]
+
+
+class ObservationNormaliser(nn.Module):
+    """Frames to numbers around 0: joints by mean and deviation, clouds centred and in one scale, pictures to +-0.5."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__()
+        self.kinds = {key: kind for key, (kind, _) in observation_spec(contract).items()}
+        for key, (kind, shape) in observation_spec(contract).items():
+            if kind != "image":
+                size = shape[0] if kind == "joints" else shape[1]
+                self.register_buffer(f"mean_{key}", torch.zeros(size))
+                self.register_buffer(f"scale_{key}", torch.ones(size))
+
+    def fit(self, key: str, mean: np.ndarray, std: np.ndarray) -> None:
+        """Set `key`'s statistics; for a cloud the colour channels are centred at 0.5 and xyz share one scale."""
+        kind = self.kinds[key]
+        mean, std = np.array(mean, dtype=np.float64), np.array(std, dtype=np.float64)
+        if kind == "cloud":
+            std[:3] = max(float(np.sqrt(np.square(std[:3]).mean())), 1e-3)
+            mean[3:], std[3:] = 0.5, 0.5
+        if kind == "joints":
+            std = np.maximum(std, 1e-2)  # a joint that hardly moved in the data must not be blown up
+        self.get_buffer(f"mean_{key}").copy_(torch.from_numpy(mean))
+        self.get_buffer(f"scale_{key}").copy_(torch.from_numpy(std))
+
+    def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """obs[key] (B, obs_steps, ...) raw frames -> the same shapes, float, normalised."""
+        out = {}
+        for key, kind in self.kinds.items():
+            if kind == "image":
+                out[key] = obs[key].float() / 255 - 0.5
+            else:
+                out[key] = (obs[key].float() - self.get_buffer(f"mean_{key}")) / self.get_buffer(f"scale_{key}")
+        return out
+
+
+class ActionScaler(nn.Module):
+    """Commands in contract units <-> scaled actions in [-1, 1], per knot and joint.
+
+    With action_frame 'relative' the scaled action is the offset from the position measured at the observation.
+    """
+
+    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
+        super().__init__()
+        self.relative = config.action_frame == "relative" and contract.command.mode == "position"
+        self.places = measured_positions(contract)
+        size = (config.horizon, len(contract.command.joints))
+        low, high = contract.command.bounds()
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("half_range", torch.ones(size))
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
+
+    def origin(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """What actions are measured from, (B, 1, A): newest measured positions, or 0 for absolute actions."""
+        measured = torch.stack([obs[key][:, -1, index] for key, index in self.places], dim=1)
+        return measured[:, None] if self.relative else torch.zeros_like(measured)[:, None]
+
+    def fit(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Set the scale from the smallest and largest seen command minus origin, (H, A) each, with 10 % to spare.
+
+        A joint that never moved gets 1 % of its permitted range instead of a division by zero.
+        """
+        floor = 0.01 * (self.get_buffer("high") - self.get_buffer("low"))
+        half = torch.maximum(0.55 * torch.from_numpy(np.asarray(high - low)).float(), 0.5 * floor)
+        self.get_buffer("half_range").copy_(half)
+        self.get_buffer("center").copy_(torch.from_numpy(0.5 * np.asarray(high + low)).float())
+
+    def scale(self, actions: Tensor, origin: Tensor) -> Tensor:
+        """Commands (B, H, A) -> scaled."""
+        return (actions - origin - self.get_buffer("center")) / self.get_buffer("half_range")
+
+    def unscale(self, scaled: Tensor, origin: Tensor) -> Tensor:
+        """Scaled (B, H, A) -> commands in contract units."""
+        return scaled * self.get_buffer("half_range") + self.get_buffer("center") + origin
+
+    def bounds(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """The box of scaled actions (B, H, A): the range seen in the data, cut by the contract's limits."""
+        shape = (origin.shape[0], *self.get_buffer("half_range").shape)
+        low = self.scale(self.get_buffer("low").expand(shape), origin).clamp(-1, 1)
+        high = self.scale(self.get_buffer("high").expand(shape), origin).clamp(-1, 1)
+        return low, torch.maximum(low, high)
