@@ -1,0 +1,111 @@
+"""`difftop bag`: look into recordings and make datasets of them. The work is done in difftop_ros.data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "inspect recordings, or turn them into a dataset"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.description = "Looks into rosbag2 recordings (mcap or sqlite3, also compressed or cut short)."
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
+    inspect = jobs.add_parser("inspect", help="topics, types, rates, gaps, ages, and a strip of pictures")
+    inspect.add_argument("bag", help="rosbag2 folder, or .mcap or .db3 file")
+    inspect.add_argument("--contract", help="also say what this contract misses in the bag")
+    inspect.add_argument("--strip", metavar="PNG", help="write a contact sheet of pictures and clouds here")
+    inspect.add_argument("--columns", type=int, default=8, help="pictures in a row of the strip (default: 8)")
+    ingest = jobs.add_parser("ingest", help="synchronise bags by a contract into a dataset for training")
+    ingest.add_argument("bags", nargs="+", help="bags, or folders of bags")
+    ingest.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
+    ingest.add_argument("--out", required=True, help="folder of the dataset; bags already in it are not read again")
+    convert = jobs.add_parser("convert", help="make a dataset for training of other people's demonstrations")
+    convert.add_argument(
+        "file", help="robomimic's .hdf5 file, or a .zarr folder of DP3 or Diffusion Policy, or its .zip"
+    )
+    convert.add_argument(
+        "--from", dest="kind", choices=["robomimic", "dp3"], help="layout (default: by the file's name)"
+    )
+    convert.add_argument("--contract", required=True, help="contract that says what the numbers are to become")
+    convert.add_argument(
+        "--out", required=True, help="folder of the dataset; episodes already in it are not read again"
+    )
+    convert.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="OBSERVATION=KEY",
+        help="where an observation is in the file, KEY+KEY joins several; may be repeated (default: by usual names)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0; 1 when --contract finds errors in the bag."""
+    return {"inspect": _inspect, "ingest": _ingest, "convert": _convert}[args.job](args)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from difftop_ros.contract import load_contract
+    from difftop_ros.data.convert import convert
+    from difftop_ros.errors import UserError
+
+    kind = args.kind or ("robomimic" if Path(args.file).suffix in (".hdf5", ".h5") else "dp3")
+    pairs = [word.partition("=") for word in args.key]
+    wrong = [name + equals for name, equals, key in pairs if not (name and equals and key)]
+    if wrong:
+        raise UserError(f"--key is '{wrong[0]}'; write OBSERVATION=KEY, such as joints=robot0_eef_pos")
+    keys = {name: key for name, _, key in pairs}
+    print(convert(args.file, kind, load_contract(args.contract), args.out, keys=keys).table())
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from difftop_ros.contract import load_contract
+    from difftop_ros.data.bags import open_bag
+    from difftop_ros.data.check import check, findings_table, offer_of_bag, worst
+    from difftop_ros.data.timing import bag_timings, timing_table
+
+    contract = load_contract(args.contract) if args.contract else None
+    with open_bag(args.bag) as bag:
+        if bag.salvaged:
+            print(f"note: {bag.salvaged}")
+        mark = bag.mark()
+        if mark:
+            print(", ".join(f"{key}: {value}" for key, value in mark.items() if not isinstance(value, dict)))
+        offer = offer_of_bag(bag, contract) if contract else None
+        timings = offer.timings if offer else bag_timings(bag)
+        print(timing_table({topic: info.type for topic, info in bag.topics.items()}, timings))
+        if args.strip:
+            from difftop_ros.data.strip import write_strip
+
+            rows = write_strip(bag, Path(args.strip), max(1, args.columns))
+            print(f"{rows} rows of pictures in {args.strip}")
+    if contract is None or offer is None:
+        return 0
+    findings = check(contract, offer, live=False)
+    print(findings_table(findings))
+    return int(worst(findings) == "error")
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    from difftop_ros.contract import load_contract
+    from difftop_ros.data import find_bags, ingest
+    from difftop_ros.paths import share_path
+
+    contract = load_contract(args.contract or share_path("config/panda_table.yaml"))
+    # Progress goes over itself on a terminal and is left out of logs.
+    shown = sys.stderr.isatty()
+
+    def progress(done: int, total: int, result: Any) -> None:
+        if shown:
+            print(f"\r{done}/{total} {Path(result.bag).name[:40]:<40}", end="", file=sys.stderr, flush=True)
+
+    report = ingest(find_bags(args.bags), contract, args.out, progress=progress)
+    if shown:
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    print(report.table())
+    return 0

@@ -1,0 +1,73 @@
+"""`difftop contract`: validate a robot contract and compare it with a bag or a running graph."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+SUMMARY = "validate a robot contract, compare it with a robot or a bag"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.description = "A contract is one YAML that says what a robot offers and what a policy may command."
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
+    check = jobs.add_parser(
+        "check", help="validate it; with --live or --bag also say what is missing, at what rate, of what age"
+    )
+    check.add_argument("file", help="the contract's YAML")
+    where = check.add_mutually_exclusive_group()
+    where.add_argument("--live", action="store_true", help="compare with the topics of the running robot or simulation")
+    where.add_argument("--bag", help="compare with a recording")
+    check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live (default: 3)")
+    check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
+    show = jobs.add_parser("show", help="print what it says, and its hash")
+    show.add_argument("file", help="the contract's YAML")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0 when all is well, 1 when the comparison found errors."""
+    from difftop_ros.contract import load_contract
+
+    contract = load_contract(args.file)
+    if args.job == "show":
+        print(contract.to_yaml().rstrip())
+        print(f"# sha256 {contract.sha256}")
+        print(f"# data   {contract.data_sha256()}")
+        return 0
+    print(describe(contract))
+    if not (args.live or args.bag):
+        return 0
+    from difftop_ros.data.check import check, findings_table, worst
+
+    offer = _offer(args, contract)
+    findings = check(contract, offer, live=args.live)
+    print(findings_table(findings))
+    return int(worst(findings) == "error")
+
+
+def describe(contract: Any) -> str:
+    """One line on a valid contract."""
+    observed = ", ".join(f"{key} ({obs.kind})" for key, obs in contract.observations.items())
+    return (
+        f"{contract.name}: valid; {len(contract.command.joints)} joints by {contract.command.mode} on "
+        f"{contract.command.topic} at {contract.control_rate_hz:g} Hz, policy at {contract.rate_hz:g} Hz from "
+        f"{observed}"
+    )
+
+
+def _offer(args: argparse.Namespace, contract: Any) -> Any:
+    if args.bag:
+        from difftop_ros.data.bags import open_bag
+        from difftop_ros.data.check import offer_of_bag
+
+        with open_bag(args.bag) as bag:
+            if bag.salvaged:
+                print(f"note: {bag.salvaged}")
+            return offer_of_bag(bag, contract)
+    from difftop_ros.nodes import ros_env
+
+    ros_env.prepare(local_only=args.local)
+    from difftop_ros.nodes.listening import listen
+
+    return listen(contract, args.seconds)

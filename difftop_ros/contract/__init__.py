@@ -1,0 +1,33 @@
+"""The robot contract: what the robot offers and what the policy may command. No ROS, no torch here."""
+
+from difftop_ros.contract.load import ContractError, load_contract, parse_contract
+from difftop_ros.contract.model import (
+    Command,
+    Contract,
+    DepthCloudObs,
+    Episode,
+    ImageObs,
+    JointLimits,
+    JointStateObs,
+    Observation,
+    PointCloudObs,
+    SimSection,
+    Transform,
+)
+
+__all__ = [
+    "Command",
+    "Contract",
+    "ContractError",
+    "DepthCloudObs",
+    "Episode",
+    "ImageObs",
+    "JointLimits",
+    "JointStateObs",
+    "Observation",
+    "PointCloudObs",
+    "SimSection",
+    "Transform",
+    "load_contract",
+    "parse_contract",
+]

@@ -1,0 +1,33 @@
+"""Errors a user can act on. Bugs are ordinary Python exceptions and do not live here."""
+
+import importlib.util
+
+# packages that not every machine needs -> the extra of setup.py that brings them
+EXTRAS = {
+    "mujoco": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train", "matplotlib": "train",
+    "rclpy": "ros", "diffusers": "diffusion",
+}  # fmt: skip
+
+
+class UserError(Exception):
+    """Something the user can put right: one sentence naming the key, what was got, what was expected and what to do.
+
+    The command line prints the sentence without a traceback and exits with code 2; nodes refuse the transition.
+    """
+
+
+def missing_package(error: ModuleNotFoundError) -> UserError:
+    """The error to show in place of `error`, saying how to install it. Raises `error` itself for other packages."""
+    name = (error.name or "").split(".")[0]
+    if name not in EXTRAS:
+        raise error
+    return UserError(
+        f"this needs the package '{name}', which is not installed; run 'make setup' in the source folder, or pip "
+        f"install 'difftop_ros[{EXTRAS[name]}]' with its constraints.txt"
+    )
+
+
+def require_package(name: str, what: str) -> None:
+    """Raise UserError saying that `what` needs the package `name`, if it is not there; for checks before long work."""
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"{what}: {missing_package(ModuleNotFoundError(name=name))}")

@@ -1,0 +1,71 @@
+"""The trainer node's parameters, and the training job they describe. No rclpy here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from difftop_ros.errors import UserError
+from difftop_ros.learning.defaults import OPTIONS
+from difftop_ros.nodes.parameters import Parameter
+
+if TYPE_CHECKING:
+    from difftop_ros.learning.run import TrainingJob
+
+JOB_PARAMETERS = (
+    Parameter("bags", [""], "rosbag2 folders, or folders of them: one string or an array of strings", dynamic=True),
+    Parameter("contract", "", "path of the robot contract; '' is the demo's config/panda_table.yaml"),
+    Parameter("out", "", "model folder to write; a run in it that was stopped goes on"),
+    Parameter("dataset", "", "where the ingested data goes; '' is beside the first bags"),
+    Parameter("include_failures", False, "train on episodes marked as failed too"),
+    Parameter("device", "auto", "cpu, cuda, cuda:0 or auto; cuda without a GPU is refused"),
+    Parameter("fresh", False, "start over instead of going on with the run in 'out'"),
+    Parameter("eval_episodes", 20, "starts in simulation after training; 0 for none", (0, 10_000)),
+    Parameter("task", "", "reach, push or lift, for the evaluation; '' is the contract's sim.task"),
+)
+
+
+def parameters() -> list[Parameter]:
+    """All of them: those of the job, then the options of learning/defaults.py with their defaults."""
+    from difftop_ros.learning.settings import TrainSettings
+
+    settings = TrainSettings()
+    table = list(JOB_PARAMETERS)
+    holders = {"policy": settings.policy, "training": settings, "augmentation": settings.augment}
+    for title, options in OPTIONS.items():
+        for name, (_, choices, text) in options.items():
+            table.append(Parameter(name, getattr(holders[title], name), text, choices=choices))
+    return table
+
+
+def job_from(values: dict[str, Any]) -> TrainingJob:
+    """The training job of parameter values by name. Raises UserError for what cannot be."""
+    from difftop_ros.contract import load_contract
+    from difftop_ros.learning.run import TrainingJob
+    from difftop_ros.learning.settings import TrainSettings
+    from difftop_ros.paths import share_path
+
+    bags = [values["bags"]] if isinstance(values["bags"], str) else values["bags"]
+    if not isinstance(bags, list) or not all(isinstance(folder, str) for folder in bags):
+        raise UserError(f"parameter 'bags' is {bags!r}; expected a folder or an array of folders, such as [bags/lift]")
+    if not values["out"]:
+        raise UserError("parameter 'out' is ''; expected the model folder to write, such as models/mine")
+    return TrainingJob(
+        bags=tuple(Path(folder).expanduser() for folder in bags if folder),
+        contract=load_contract(Path(values["contract"] or share_path("config/panda_table.yaml")).expanduser()),
+        out=Path(values["out"]).expanduser(),
+        settings=TrainSettings.from_values(values),
+        dataset=Path(values["dataset"]).expanduser() if values["dataset"] else None,
+        include_failures=values["include_failures"],
+        device=values["device"],
+        fresh=values["fresh"],
+        eval_episodes=values["eval_episodes"],
+        task=values["task"] or None,
+        made_by=_command(values),
+    )
+
+
+def _command(values: dict[str, Any]) -> str:
+    """The command that starts the node with these values."""
+    changed = [f"-p {p.name}:={values[p.name]}" for p in parameters() if values[p.name] != p.default]
+    return " ".join(["ros2 run difftop_ros trainer_node --ros-args", *changed])

@@ -1,0 +1,77 @@
+"""When the robot holds and when it may move again. Computing the holding command is shaper.py's job."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+
+class HoldSupervisor:
+    """Follow or hold: the first reason stands until the hold ends, and frequent holds exhaust the node's patience.
+
+    Used from the planner, control and executor threads. Times are seconds of any monotonic clock.
+    """
+
+    def __init__(self, resume_after: int, max_failures: int, window_s: float) -> None:
+        self._resume_after, self._max_failures, self._window_s = resume_after, max_failures, window_s
+        self._lock = threading.Lock()
+        self._reason = ""
+        self._kind = ""
+        self._good = 0
+        self._entries: deque[float] = deque()
+        self._exhausted = ""
+
+    def reset(self) -> None:
+        """Forget everything; called on activation."""
+        with self._lock:
+            self._reason = self._kind = self._exhausted = ""
+            self._good = 0
+            self._entries.clear()
+
+    def trip(self, reason: str, now: float, kind: str = "") -> bool:
+        """Begin to hold for `reason`; True if this call began it, else only the count of good plans restarts."""
+        with self._lock:
+            self._good = 0
+            if self._reason:
+                return False
+            self._reason, self._kind = reason, kind
+            self._entries.append(now)
+            while self._entries and self._entries[0] < now - self._window_s:
+                self._entries.popleft()
+            if len(self._entries) >= self._max_failures and not self._exhausted:
+                self._exhausted = (
+                    f"held {len(self._entries)} times within {self._window_s:g} s, the last time because {reason}"
+                )
+            return True
+
+    def good_plan(self) -> bool:
+        """Count one fresh, accepted plan; True if it ended the hold."""
+        with self._lock:
+            if not self._reason or self._exhausted:
+                return False
+            self._good += 1
+            if self._good < self._resume_after:
+                return False
+            self._reason = self._kind = ""
+            self._good = 0
+            return True
+
+    @property
+    def holding(self) -> bool:
+        """True while the robot must hold."""
+        return bool(self._reason)
+
+    @property
+    def reason(self) -> str:
+        """Why the robot holds, '' while it follows its plan. The first writer of a hold wins."""
+        return self._reason
+
+    @property
+    def kind(self) -> str:
+        """Which check began the hold ('tracking', 'plan age', …), '' while following."""
+        return self._kind
+
+    @property
+    def exhausted(self) -> str:
+        """Why the node must deactivate, '' while it need not."""
+        return self._exhausted

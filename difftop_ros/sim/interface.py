@@ -1,0 +1,104 @@
+"""What every simulated world and expert offers, whoever makes its physics. Worlds are in world.py and metaworld.py."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from difftop_ros.sim.errors import SimError
+
+Mode = Literal["position", "velocity"]
+
+
+class WorldTask(Protocol):
+    """name: as `make_world` takes it; max_seconds: an episode's longest duration [s]."""
+
+    name: str
+    max_seconds: float
+
+
+class SimWorld(Protocol):
+    """A robot with a task: reset, step, look. The same seed and the same commands give bit-identical states.
+
+    takes: what `step` takes, 'position' targets [rad | m] or 'velocity' values; joint_names: commanded joints; cameras:
+    the model's, by name; model, data: MuJoCo's.
+    """
+
+    takes: Mode
+    task: Any  # a WorldTask
+    model: Any
+    data: Any
+    width: int
+    height: int
+    joint_names: tuple[str, ...]
+    cameras: tuple[str, ...]
+
+    @property
+    def step_s(self) -> float | None:
+        """Duration of the smallest step [s]; None if any will do."""
+        ...
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the reset."""
+        ...
+
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper end (n,) of what `step` takes; infinite where nothing is set."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Starts the episode of `seed`."""
+        ...
+
+    def step(self, command: np.ndarray, duration: float) -> None:
+        """Simulates `duration` seconds under `command` (n,) float64; SimError for a wrong size or one not finite."""
+        ...
+
+    def joint_state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, velocity and effort of joint_names, float64 (n,) each."""
+        ...
+
+    def render(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
+        """Colour uint8 (h, w, 3) RGB and depth float32 (h, w) [m]."""
+        ...
+
+    def intrinsics(self, camera: str) -> np.ndarray:
+        """K (3, 3) float64 [px]."""
+        ...
+
+    def camera_pose(self, camera: str) -> np.ndarray:
+        """world_from_optical (4, 4) float64 [m]."""
+        ...
+
+    def success(self) -> bool:
+        """Whether the task is done."""
+        ...
+
+    def close(self) -> None:
+        """Frees the renderer; may be called twice."""
+        ...
+
+
+class SimExpert(Protocol):
+    """A scripted expert that sees its world's whole state. step_s: `act` is to be called this often [s]."""
+
+    step_s: float
+
+    def act(self) -> np.ndarray:
+        """The next command (n,) float64, as the world's `step` takes it."""
+        ...
+
+
+def require_mode(world: SimWorld, mode: str) -> bool:
+    """Whether commands of the contract's `mode` go into `step` as they are (else they are made into positions first).
+
+    Raises SimError for a mode that the world cannot serve.
+    """
+    if world.takes == "velocity" and mode != "velocity":
+        raise SimError(
+            f"the arm of task '{world.task.name}' takes velocities; set command.mode to velocity, not {mode}"
+        )
+    return world.takes == mode
