@@ -1,0 +1,1 @@
+"""The solver benchmark: trained nets (nets, worlds), what is run (methods), timing (measure), the table (report)."""
