@@ -1,0 +1,178 @@
+"""The `difftop` command: light and helpful when asked, one sentence and exit code 2 when it cannot do what is asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from difftop_ros.cli import VERBS, main
+from difftop_ros.errors import UserError
+from difftop_ros.paths import share_path
+
+HEAVY = ("torch", "rclpy", "numpy", "cv2", "open3d", "mujoco", "lightning", "zarr", "pydantic")
+PROBE = f"""
+import sys
+from difftop_ros.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+print("HEAVY", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+def help_of(capsys: pytest.CaptureFixture, *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_loads_nothing_heavy(words):
+    result = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_overview_teaches_the_four_steps(capsys):
+    text = help_of(capsys)
+    assert all(verb in text and summary[:30] in text for verb, summary in VERBS.items())
+    for step in ("contract check", "difftop record", "difftop train", "difftop run"):
+        assert step in text
+
+
+OPTIONS = {
+    ("demo",): ["--model", "--episodes", "--out"],
+    ("contract", "check"): ["--live", "--bag", "--seconds"],
+    ("record",): ["--contract", "--out", "--expert", "--episodes", "--seed", "--noise"],
+    ("bag", "inspect"): ["--contract", "--strip"],
+    ("bag", "ingest"): ["--contract", "--out"],
+    ("train",): ["--bags", "--contract", "--out", "--dataset", "--steps", "--horizon", "--fresh", "--device", "--seed"],
+    ("eval",): ["--model", "--episodes", "--first-seed", "--min-successes", "--no-base"],
+    ("run",): ["--model", "--contract", "--sim-time", "--params-file"],
+    ("sim",): ["--task", "--contract", "--realtime-factor", "--lockstep"],
+    ("bench",): ["--tasks", "--policies", "--seeds", "--demos", "--steps", "--csv", "--report"],
+    ("circle",): ["--tasks", "--demos", "--steps", "--out", "--min-success"],
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS, ids=" ".join)
+def test_each_verb_explains_its_options(capsys, words):
+    text = help_of(capsys, *words)
+    assert all(option in text for option in OPTIONS[words])
+    for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE):
+        explained = text.split(option, 2)[-1]
+        assert re.search(r"\w{3,}", explained), option
+
+
+def test_every_verb_is_listed():
+    assert {words[0] for words in OPTIONS} == set(VERBS)
+    commands = {path.stem for path in (Path(share_path(".")) / "difftop_ros/commands").glob("[a-z]*.py")}
+    assert commands == set(VERBS)
+
+
+@pytest.fixture
+def files(tmp_path: Path, arm) -> dict[str, str]:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "model").mkdir()
+    wrong = arm.text.replace("rate_hz: 20", "rate_hz: 20\nrate: 3", 1)
+    (tmp_path / "wrong.yaml").write_text(wrong)
+    (tmp_path / "text.yaml").write_text("just words")
+    return {"tmp": str(tmp_path), "arm": str(arm.contract), "bags": str(arm.bags)}
+
+
+REFUSED = [
+    ("eval --model {tmp}/nowhere", "lacks"),
+    ("eval --model {tmp}/model", "lacks ['model.safetensors', 'config.yaml', 'contract.yaml']"),
+    ("eval --model {tmp}/model --episodes 0", "--episodes is 0"),
+    ("train --bags {tmp}/nowhere --out {tmp}/m", "do not exist"),
+    ("train --bags {tmp}/empty --contract {arm} --out {tmp}/m --eval-episodes 0", "no bag in"),
+    ("train --bags {bags} --contract {arm} --out {tmp}/m --steps 0", "steps is 0"),
+    ("train --bags {bags} --contract {arm} --out {tmp}/m --iterations -3", "iterations is -3"),
+    ("train --bags {bags} --contract {tmp}/none.yaml --out {tmp}/m", "does not exist"),
+    ("train --bags {bags} --contract {tmp}/wrong.yaml --out {tmp}/m", "unknown key 'rate'"),
+    ("contract check {tmp}/wrong.yaml", "wrong.yaml:3"),
+    ("contract check {tmp}/text.yaml", "expected a mapping"),
+    ("contract check {arm} --bag {tmp}/empty", "{tmp}/empty"),
+    ("bag inspect {tmp}/empty", "{tmp}/empty"),
+    ("bag ingest {tmp}/empty --contract {arm} --out {tmp}/d", "no bag in"),
+    ("run --model {tmp}/nowhere", "does not exist"),
+    ("circle --demos 0", "--demos is 0"),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), REFUSED, ids=[r[0].replace("{tmp}/", "") for r in REFUSED])
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(capsys, files, command, words):
+    assert main(command.format(**files).split()) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith(f"difftop {command.split()[0]}: ") and words.format(**files) in line
+    assert not (Path(files["tmp"]) / "m").exists()
+
+
+@pytest.mark.parametrize("words", [["fly"], [], ["train"], ["eval", "--episodes", "many"]], ids=str)
+def test_a_misspelt_command_shows_its_usage(capsys, words):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2 and "usage: difftop" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(files):
+    with pytest.raises(UserError, match="lacks"):
+        main(["--debug", "eval", "--model", f"{files['tmp']}/nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "words"),
+    [
+        ("lightning", "train --bags {bags} --contract {arm} --out {tmp}/m", "'difftop_ros[train]'"),
+        ("mujoco", "train --bags {bags} --contract {arm} --task reach --out {tmp}/m", "eval_episodes 0 does without"),
+        ("rclpy", "sim --task reach", "rclpy"),
+    ],
+)
+def test_a_package_of_an_extra_that_is_missing(files, package, command, words):
+    """As on a machine without the extra: the package cannot be found there."""
+    hide = (
+        "import sys, importlib.abc, importlib.util\n"
+        "class Hidden(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {package!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "real = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *a: None if name == {package!r} else real(name, *a)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "from difftop_ros.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    run = [sys.executable, "-c", hide, *command.format(**files).split()]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr and "Traceback" not in result.stderr
+    assert not (Path(files["tmp"]) / "m" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_between_steps_and_the_same_command_goes_on(spawn, files, number):
+    model = Path(files["tmp"]) / "m"
+    command = [sys.executable, "-m", "difftop_ros.cli", "train", "--bags", files["bags"], "--contract", files["arm"]]
+    command += ["--out", str(model), "--dataset", files["tmp"] + "/d"]
+    command += ["--batch", "8", "--horizon", "4", "--threads", "1"]
+    first = spawn([*command, "--steps", "4000"])
+    first.wait_for("steps/s", 60)
+    os.kill(first.pid, number)
+    assert first.wait(30) == 130
+    (kept,) = (model / "checkpoints").glob("step=*.ckpt")
+    step = int(kept.stem.split("=")[1])
+    assert f"stopped after step {step} of 4000" in first.output() and "Traceback" not in first.output()
+    if number == signal.SIGTERM:
+        return  # one resumed run is enough
+    second = spawn([*command, "--steps", str(step + 2)])
+    assert second.wait(60) == 0, second.output()
+    assert f"going on from step {step}" in second.output() and (model / "README.md").is_file()

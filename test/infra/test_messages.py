@@ -1,0 +1,85 @@
+"""The generated messages: importable, round trip through DDS serialisation, and rebuilt only when inputs change."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELD = re.compile(r"^[\w/]+(\[\])? +\w+")
+
+
+@pytest.fixture
+def interfaces(ros_domain: int):
+    """The generated msg and srv modules, skipped by name where they were not built."""
+    msg = pytest.importorskip("difftop_ros.msg", reason="difftop_ros.msg is not built (make setup)")
+    srv = pytest.importorskip("difftop_ros.srv", reason="difftop_ros.srv is not built (make setup)")
+    return msg, srv
+
+
+def test_plan_survives_serialisation(interfaces):
+    from rclpy.serialization import deserialize_message, serialize_message
+
+    msg, _ = interfaces
+    plan = msg.Plan(sequence=7, joint_names=["a", "b"], mode="position", horizon=2, targets=[0.0, 1.0, 2.0, 3.0])
+    plan.header.stamp.sec = 5
+    plan.step.nanosec = 50_000_000
+    assert deserialize_message(serialize_message(plan), msg.Plan) == plan
+
+
+@pytest.mark.parametrize("name", ["Plan", "SolverStatus", "TrainingProgress", "EpisodeStatus"])
+def test_message_has_type_hash_and_header(interfaces, name):
+    msg, _ = interfaces
+    message = getattr(msg, name)()
+    assert message.header.frame_id == ""
+    assert "header" in type(message).get_fields_and_field_types()
+
+
+def test_services_have_requests_and_stamped_responses(interfaces):
+    _, srv = interfaces
+    for name in ("ResetEpisode", "StepSimulation"):
+        assert getattr(srv, name).Response().stamp.sec == 0
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]), ids=lambda p: p.name)
+def test_every_field_has_a_comment(path: Path):
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if FIELD.match(line):
+            assert " # " in line, f"{path.name}:{number}: field without a comment: {line}"
+
+
+@pytest.fixture
+def tool():
+    """tools/build_messages.py as a module; skipped by name where messages come from a colcon workspace."""
+    if not (Path(sys.prefix) / "share/difftop_ros/messages.sha256").is_file():
+        pytest.skip("messages come from a colcon workspace here, not from tools/build_messages.py")
+    spec = importlib.util.spec_from_file_location("build_messages", ROOT / "tools/build_messages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_installed_messages_are_those_of_this_checkout(tool):
+    assert tool.up_to_date(), "the messages in the environment are older than msg/ or srv/: run 'make setup'"
+
+
+def test_a_build_happens_only_when_an_input_changes(tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("msg", "srv"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "package.xml", tmp_path)
+    builds = []
+    stamp = tmp_path / "stamp"
+    monkeypatch.setattr(tool, "SOURCE", tmp_path)
+    monkeypatch.setattr(tool, "STAMP", stamp)
+    monkeypatch.setattr(tool, "build", lambda: (builds.append(1), stamp.write_text(tool.fingerprint())))
+    monkeypatch.setattr(sys, "argv", ["build_messages.py"])
+    assert [tool.main(), tool.main(), len(builds)] == [0, 0, 1]
+    with (tmp_path / "msg/Plan.msg").open("a") as file:
+        file.write("bool extra  # one more field\n")
+    assert [tool.main(), tool.main(), len(builds)] == [0, 0, 2]

@@ -1,0 +1,56 @@
+"""A small real dataset, ingested once, and settings with which training takes milliseconds a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from difftop_ros.contract import Contract, parse_contract
+from difftop_ros.data import EpisodeDataset, find_bags, ingest
+from difftop_ros.learning.settings import TrainSettings
+from difftop_ros.policies import PolicyConfig
+
+SMALL: dict[str, Any] = {
+    "horizon": 4, "latent": 32, "code": 4, "hidden": 32, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
+    "image_widths": (4, 8, 8), "iterations": 3, "cg_iterations": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks on one core: more would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def arm_contract(arm) -> Contract:
+    return parse_contract(arm.text)
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(arm, arm_contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset") / "arm"
+    ingest(find_bags([arm.bags]), arm_contract, folder)
+    return folder
+
+
+@pytest.fixture
+def episodes(dataset_folder: Path) -> EpisodeDataset:
+    return EpisodeDataset(dataset_folder)
+
+
+@pytest.fixture
+def small() -> Callable[..., TrainSettings]:
+    """small(steps=…, policy={…}) -> settings of a small policy."""
+
+    def make(policy: dict[str, Any] | None = None, **options: Any) -> TrainSettings:
+        return TrainSettings(policy=PolicyConfig(**{**SMALL, **(policy or {})}), **{"batch": 16, **options})
+
+    return make

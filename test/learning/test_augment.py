@@ -1,0 +1,134 @@
+"""Training-time disturbances change what they should, by as much as they should, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from difftop_ros.errors import UserError
+from difftop_ros.learning.augment import (
+    AugmentSettings,
+    Turn,
+    augment,
+    jitter_cloud,
+    move_cloud,
+    random_shift,
+    turned,
+)
+
+KINDS = {"joints": "joints", "cloud": "cloud", "picture": "image"}
+OFF: dict[str, float] = {"joint_noise": 0.0, "cloud_jitter_m": 0.0, "cloud_drop": 0.0, "image_shift_px": 0}
+
+
+@pytest.fixture
+def obs() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        "joints": torch.randn(40, 2, 3),
+        "cloud": torch.rand(40, 2, 64, 6),
+        "picture": torch.randint(0, 256, (40, 2, 12, 16, 3), dtype=torch.uint8),
+    }
+
+
+def test_everything_off_changes_nothing(obs):
+    seen = augment(obs, KINDS, AugmentSettings(**OFF))
+    assert all(torch.equal(seen[key], obs[key]) for key in obs)
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [({"joint_noise": 0.1}, "joints"), ({"cloud_jitter_m": 0.1}, "cloud"), ({"cloud_drop": 0.5}, "cloud"),
+     ({"cloud_shift_m": 0.1}, "cloud"), ({"cloud_turn_rad": 0.1}, "cloud"),
+     ({"image_shift_px": 3}, "picture")],
+    ids=str,
+)  # fmt: skip
+def test_each_disturbance_is_seen_by_its_own_stream_alone(obs, option, key):
+    before = {name: frames.clone() for name, frames in obs.items()}
+    seen = augment(obs, KINDS, AugmentSettings(**{**OFF, **option}))
+    for name in obs:
+        assert torch.equal(obs[name], before[name]), "the frames themselves are kept"
+        assert torch.equal(seen[name], obs[name]) is (name != key)
+        assert seen[name].dtype == obs[name].dtype and seen[name].shape == obs[name].shape
+
+
+def test_a_moved_cloud_stays_rigid_and_within_its_bounds(obs):
+    cloud = obs["cloud"]
+    seen = move_cloud(cloud, 0.1, 0.2)
+    assert torch.equal(seen[..., 3:], cloud[..., 3:]), "colours stay"
+    for a, b in ((0, 1), (5, 9)):  # distances within a frame, and from frame to frame
+        before = cloud[:, 0, a, :3] - cloud[:, 1, b, :3]
+        after = seen[:, 0, a, :3] - seen[:, 1, b, :3]
+        assert torch.allclose(before.norm(dim=1), after.norm(dim=1), atol=1e-5)
+    shift = (seen - cloud)[:, -1, :, :3].mean(1).norm(dim=1)
+    assert float(shift.max()) <= 0.1 + 1e-5 and float(shift.std()) > 0.01, "its middle moves by the shift"
+    turned_only = move_cloud(cloud, 0.0, 0.2)
+    middle = cloud[:, -1, :, :3].mean(1, keepdim=True)
+    first, second = cloud[:, -1, :, :3] - middle, turned_only[:, -1, :, :3] - middle
+    cosine = torch.nn.functional.cosine_similarity(first, second, dim=2).clamp(-1, 1)
+    assert float(cosine.arccos().max()) <= 0.2 + 1e-3, "no point turns further than asked"
+    assert move_cloud(cloud, 0.0, 0.0) is cloud
+
+
+def test_noise_has_the_size_asked_for(obs):
+    joints = augment(obs, KINDS, AugmentSettings(**{**OFF, "joint_noise": 0.2}))["joints"] - obs["joints"]
+    assert float(joints.std()) == pytest.approx(0.2, rel=0.2) and abs(float(joints.mean())) < 0.05
+    cloud = jitter_cloud(obs["cloud"], 0.05, 0.0) - obs["cloud"]
+    assert float(cloud[..., :3].std()) == pytest.approx(0.05, rel=0.1)
+    assert float(cloud[..., 3:].abs().max()) == 0, "colours stay"
+
+
+def test_dropped_points_become_the_first_one(obs):
+    seen = jitter_cloud(obs["cloud"], 0.0, 0.6)
+    same = (seen == obs["cloud"]).all(-1)
+    gone = (seen == obs["cloud"][..., :1, :]).all(-1)
+    assert (same | gone).all()
+    share = 1 - same.float().mean((1, 2))
+    assert float(share.max()) <= 0.75 and float(share.mean()) == pytest.approx(0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("command", [0, None])
+def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(obs, command):
+    actions = torch.randn(40, 4, 3)
+    seen, commands = turned(obs, actions, KINDS, Turn("joints", 1, command), 0.7)
+    angle = seen["joints"][..., 1] - obs["joints"][..., 1]
+    assert float(angle.abs().max()) <= 0.7 and float(angle.std()) > 0.2
+    assert torch.allclose(angle[:, 0], angle[:, 1], atol=1e-6), "both frames of a sample turn alike"
+    assert torch.equal(seen["joints"][..., [0, 2]], obs["joints"][..., [0, 2]])
+    cloud, before = seen["cloud"], obs["cloud"]
+    assert torch.equal(cloud[..., 2:], before[..., 2:]), "heights and colours stay"
+    assert torch.allclose(cloud[..., :2].norm(dim=-1), before[..., :2].norm(dim=-1), atol=1e-5)
+    cross = before[..., 0] * cloud[..., 1] - before[..., 1] * cloud[..., 0]
+    by = torch.atan2(cross, (before[..., :2] * cloud[..., :2]).sum(-1))
+    assert torch.allclose(by, angle[..., None].expand_as(by), atol=1e-3), "clouds turn by as much as the joint"
+    assert torch.equal(seen["picture"], obs["picture"])
+    moved = commands - actions
+    expected = torch.zeros_like(moved)
+    if command is not None:
+        expected[..., command] = angle[:, :1]
+    assert torch.allclose(moved, expected, atol=1e-6), "of the commands, positions of that joint alone turn"
+
+
+def test_a_turn_needs_joint_and_angle():
+    for half in ({"turn_joint": "shoulder"}, {"turn_rad": 0.3}):
+        with pytest.raises(UserError, match="belong together"):
+            AugmentSettings(**half)
+    with pytest.raises(UserError, match="expected numbers of 0 or more"):
+        AugmentSettings(joint_noise=-1.0)
+
+
+def test_a_shifted_picture_is_the_picture_moved(obs):
+    pixels, picture = 3, obs["picture"]
+    seen = random_shift(picture, pixels)
+    offsets = set()
+    for sample, original in zip(seen, picture, strict=True):
+        inner = sample[:, pixels:-pixels, pixels:-pixels]
+        height, width = inner.shape[1:3]
+        found = [
+            (down, right)
+            for down in range(2 * pixels + 1)
+            for right in range(2 * pixels + 1)
+            if torch.equal(inner, original[:, down : down + height, right : right + width])
+        ]
+        assert len(found) == 1, "both frames of a sample move alike"
+        offsets.add(found[0])
+    assert len(offsets) > 15

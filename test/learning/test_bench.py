@@ -1,0 +1,147 @@
+"""The comparison of policies: its cells, what is done twice (nothing), its table; one real run through the topics."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difftop_ros.errors import UserError
+from difftop_ros.learning import bench, bench_report
+
+SHARED = {"demos": 2, "steps": 3, "batch": 8, "episodes": 2, "horizon": 4, "obs_steps": 1, "replan_every": 2}
+
+
+def cells(**changes: Any) -> list[bench.Cell]:
+    values = {
+        "tasks": ["reach", "push"],
+        "observations": ["cloud", "state"],
+        "policies": ["bc", "difftop"],
+        "seeds": [0],
+    }
+    return bench.all_cells(**{**values, **SHARED, **changes})
+
+
+def row(cell: bench.Cell, successes: int) -> dict[str, Any]:
+    values = {name: getattr(cell, name) for name in bench.KEY}
+    return {**values, **dict.fromkeys(bench.RESULT, 1), "successes": successes, "version": "0", "machine": "m"}
+
+
+def test_joints_alone_are_tried_by_the_first_policy_only():
+    found = [(c.task, c.observation, c.policy) for c in cells()]
+    each = [("cloud", "bc"), ("cloud", "difftop"), ("state", "bc")]
+    assert found == [(task, *rest) for task in ("reach", "push") for rest in each]
+
+
+def test_finished_cells_are_not_done_again(tmp_path):
+    table, todo = tmp_path / "rows.csv", cells()
+    for cell in todo[:2]:
+        bench.append_row(table, row(cell, 1))
+    rows = bench.read_rows(table)
+    assert bench.unfinished(todo, rows) == todo[2:]
+    assert bench.unfinished(cells(steps=4), rows) == cells(steps=4), "another budget is another cell"
+    assert len({c.name for c in cells(seeds=[0, 1])}) == len(cells(seeds=[0, 1]))
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="has the columns"):
+        bench.read_rows(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"replan_every": 5}, "a plan has 4 steps"),
+        ({"episodes": 0}, "expected at least 1"),
+        ({"observations": ["sound"]}, "expected one of"),
+    ],
+)
+def test_cells_that_cannot_be(changes, says):
+    with pytest.raises(UserError, match=says):
+        cells(**changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("difftop:hidden", "expected NAME=VALUE"),
+        ("difftop:nothing=1", "expected NAME=VALUE"),
+        ("difftop:hidden=x", "hidden is 'x'"),
+        ("guess", "policy is 'guess'"),
+    ],
+)
+def test_policies_that_cannot_be(text, says):
+    with pytest.raises(UserError, match=says):
+        bench.policy_config(text)
+
+
+def test_options_of_a_policy():
+    config = bench.policy_config("difftop:proximal=1.5,point_widths=8-16,solver=polyak,iterations=3", horizon=7)
+    assert (config.proximal, config.point_widths, config.solver, config.iterations) == (1.5, (8, 16), "polyak", 3)
+    assert config.horizon == 7
+
+
+def test_joints_alone_see_nothing_else():
+    contract = bench.cell_contract("push", "state")
+    assert list(contract.observations) == ["joints"]
+    assert bench.contract_path("push", "state") == bench.contract_path("push", "cloud")
+    with pytest.raises(UserError, match="SUITE/TASK"):
+        bench.contract_path("kitchen/stir", "cloud")
+
+
+def test_rates_and_their_intervals():
+    rows = [{"successes": "8", "episodes": "10"}, {"successes": "9", "episodes": "10"}]
+    found = bench_report.rate(rows)
+    # Wilson's interval of 17 of 20 at 95 %, from its formula solved as a quadratic
+    low, high = sorted(_wilson_roots(17, 20))
+    assert found.mean == 0.85 and math.isclose(found.low, low) and math.isclose(found.high, high)
+    other = bench_report.rate([{"successes": "0", "episodes": "20"}])
+    both = bench_report.overall([found, other])
+    assert both.mean == pytest.approx(0.425) and both.low < 0.425 < both.high and other.low == 0
+
+
+def _wilson_roots(good: int, n: int, z: float = 1.96) -> list[float]:
+    p = good / n
+    a, b, c = 1 + z * z / n, -(2 * p + z * z / n), p * p
+    root = math.sqrt(b * b - 4 * a * c)
+    return [(-b - root) / (2 * a), (-b + root) / (2 * a)]
+
+
+def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path):
+    table = tmp_path / "rows.csv"
+    for cell in cells():
+        if (cell.task, cell.observation) != ("push", "state"):
+            bench.append_row(table, row(cell, 2 if cell.policy == "difftop" else 1))
+    rows = bench.read_rows(table)
+    lines = bench_report.markdown(rows).splitlines()
+    assert lines[2].startswith("| difftop | cloud | 100 (34–100) | 100 (34–100) | 100")
+    assert lines[3].startswith("| bc | cloud | 50 ")
+    assert "| bc | state |" in lines[4] and "(1 of 2)" in lines[4]
+    assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys):
+    from difftop_ros.cli import main
+
+    words = ["bench", "imitation", "--tasks", "reach", "--policies", "bc", "difftop:iterations=2", "--seeds", "0"]
+    words += ["--observations", "cloud", "--demos", "2", "--steps", "2", "--batch", "8", "--episodes", "1"]
+    words += ["--csv", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out"), "--workers", "2"]
+    assert main(words) == 0
+    rows = bench.read_rows(tmp_path / "rows.csv")
+    assert sorted(r["policy"] for r in rows) == ["bc", "difftop:iterations=2"]
+    for found in rows:
+        cell = tmp_path / "out/cells" / bench.Cell(**{k: type_of(k)(found[k]) for k in bench.KEY}).name
+        assert (cell / "model.safetensors").is_file() and (cell / "rollout.mp4").stat().st_size > 1000
+        assert float(found["plan_ms_p50"]) > 0 and int(found["parameters"]) > 1000
+    assert main(words) == 0
+    assert bench.read_rows(tmp_path / "rows.csv") == rows
+    assert "2 of them done before" in capsys.readouterr().out
+
+
+def type_of(name: str) -> type:
+    return str if name in ("task", "observation", "policy") else int

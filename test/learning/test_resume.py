@@ -1,0 +1,186 @@
+"""A run that was stopped, killed or ended goes on as if nothing had been; another run's folder is refused."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from difftop_ros.contract import parse_contract
+from difftop_ros.data import EpisodeDataset, find_bags, ingest
+from difftop_ros.learning.callbacks import checkpoints
+from difftop_ros.learning.progress import Progress, Stopped
+from difftop_ros.learning.report import plot_losses
+from difftop_ros.learning.settings import TrainingError
+from difftop_ros.learning.train import train, training_seconds
+from difftop_ros.policies.policy import WEIGHTS
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """A Stop that turns true after so many steps."""
+    asked = iter([False] * (steps - 1))
+    return lambda: next(asked, True)
+
+
+def kept(out: Path) -> list[str]:
+    return [path.stem for path in checkpoints(out / "checkpoints")]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, two = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.allclose(one[name], two[name], rtol=0, atol=1e-6), name
+
+
+@pytest.fixture
+def thirty(small):
+    """Settings of a run of thirty steps with a moving average."""
+    return small(steps=30, checkpoint_every=12, ema=0.9)
+
+
+@pytest.fixture(scope="module")
+def in_one_go(dataset_folder, tmp_path_factory) -> Callable[..., Path]:
+    """in_one_go(settings): folder of that run, never stopped, made once; not to be written into."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(settings) -> Path:
+        if not (folder / WEIGHTS).exists():
+            train(EpisodeDataset(dataset_folder), settings, folder)
+        return folder
+
+    return run
+
+
+def test_stopping_and_going_on_is_the_same_run(episodes, thirty, in_one_go, tmp_path):
+    with pytest.raises(Stopped, match="after step 15 of 30"):
+        train(episodes, thirty, tmp_path, stop=after(15))
+    assert not (tmp_path / WEIGHTS).exists() and kept(tmp_path) == ["step=12", "step=15"]
+    first_part = training_seconds(tmp_path)
+    told: list[Progress] = []
+    train(episodes, thirty, tmp_path, report=told.append)
+    assert told[0].message == "going on from step 15" and told[-1].step == 30
+    assert kept(tmp_path) == ["step=24", "step=30"]
+    assert_same_weights(in_one_go(thirty), tmp_path)
+    assert training_seconds(tmp_path) > first_part > 0
+
+
+def test_a_run_killed_between_checkpoints_is_the_same_run(episodes, thirty, in_one_go, tmp_path):
+    def crash(progress: Progress) -> None:
+        if progress.step >= 1:
+            raise MemoryError("as good as a power cut")
+
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path, stop=after(12))
+    with pytest.raises(MemoryError):
+        train(episodes, thirty, tmp_path, report=crash)
+    assert kept(tmp_path) == ["step=12"]
+    train(episodes, thirty, tmp_path)
+    assert_same_weights(in_one_go(thirty), tmp_path)
+
+
+def test_a_complete_run_is_taken_as_it_is(episodes, thirty, in_one_go, tmp_path):
+    shutil.copytree(in_one_go(thirty), tmp_path / "copy")
+    (tmp_path / "copy" / WEIGHTS).unlink()
+    told: list[Progress] = []
+    train(episodes, thirty, tmp_path / "copy", report=told.append)
+    assert not told, "nothing was to be trained"
+    assert_same_weights(in_one_go(thirty), tmp_path / "copy")
+
+
+def test_a_run_goes_on_with_more_steps_under_their_schedule(episodes, thirty, small, in_one_go, tmp_path):
+    shutil.copytree(in_one_go(thirty), tmp_path / "more")
+    longer = small(steps=45, checkpoint_every=5, ema=0.9)
+    train(episodes, longer, tmp_path / "more")
+    train(episodes, longer, tmp_path / "whole", stop=lambda: False)
+    rates = []
+    for name in ("more", "whole"):
+        state = torch.load(tmp_path / name / "checkpoints/step=45.ckpt", weights_only=False)
+        rates.append(state["optimizer_states"][0]["param_groups"][0]["lr"])
+    assert rates[0] == pytest.approx(rates[1]) and rates[0] < 1e-6
+    with pytest.raises(TrainingError, match="has gone 45 steps already, more than the 30 asked"):
+        train(episodes, thirty, tmp_path / "more")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 19])
+def test_any_number_of_steps_has_a_schedule(episodes, small, tmp_path, steps):
+    train(episodes, small(steps=steps, policy={"policy": "bc"}), tmp_path)
+    assert kept(tmp_path) == [f"step={steps}"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(episodes, thirty, in_one_go, tmp_path):
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path, stop=after(15))
+    broken = tmp_path / "checkpoints/step=15.ckpt"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"step=15\.ckpt' cannot be read .* delete it to go on from the one before"):
+        train(episodes, thirty, tmp_path)
+    broken.unlink()
+    train(episodes, thirty, tmp_path)
+    assert_same_weights(in_one_go(thirty), tmp_path)
+
+
+def test_other_settings_are_refused_and_fresh_starts_over(episodes, thirty, small, in_one_go, tmp_path):
+    shutil.copytree(in_one_go(thirty), tmp_path / "copy")
+    for other, names in (
+        (small(steps=30, ema=0.9, lr=5e-3), "lr"),
+        (small(steps=30, ema=0.9, seed=1, batch=8), "batch, seed"),
+        (small(steps=30, ema=0.9, policy={"horizon": 5}), "policy"),
+    ):
+        with pytest.raises(TrainingError, match=rf"\({names} differ\)"):
+            train(episodes, other, tmp_path / "copy")
+    assert_same_weights(in_one_go(thirty), tmp_path / "copy")
+    policy = train(episodes, small(steps=2, policy={"horizon": 5}), tmp_path / "copy", fresh=True)
+    assert policy.horizon == 5 and kept(tmp_path / "copy") == ["step=2"]
+    assert len(list((tmp_path / "copy/logs").glob("from_step_*"))) == 1
+
+
+def test_other_data_is_refused(arm, episodes, thirty, in_one_go, tmp_path):
+    shutil.copytree(in_one_go(thirty), tmp_path / "copy")
+    for seed in (0, 7):
+        arm.write_episode(tmp_path / "bags" / str(seed), seed)
+    ingest(find_bags([tmp_path / "bags"]), episodes.contract, tmp_path / "other")
+    with pytest.raises(TrainingError, match=r"\(episodes differ\)"):
+        train(EpisodeDataset(tmp_path / "other"), thirty, tmp_path / "copy")
+    slower = parse_contract(arm.text.replace("velocity: 4.0", "velocity: 3.0"))
+    ingest(find_bags([arm.bags]), slower, tmp_path / "slower")
+    with pytest.raises(TrainingError, match=r"\(contract differ\)"):
+        train(EpisodeDataset(tmp_path / "slower"), thirty, tmp_path / "copy")
+
+
+def test_copied_data_is_the_same_data(arm, thirty, episodes, tmp_path):
+    shutil.copytree(arm.bags, tmp_path / "bags")  # other file times, hence other names in the dataset
+    for file in (tmp_path / "bags").rglob("*.mcap"):
+        file.touch()
+    ingest(find_bags([tmp_path / "bags"]), episodes.contract, tmp_path / "copied")
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path / "model", stop=after(3))
+    with pytest.raises(Stopped, match="after step 4 of"):
+        train(EpisodeDataset(tmp_path / "copied"), thirty, tmp_path / "model", stop=after(1))
+
+
+def test_a_policy_without_its_run_is_not_overwritten(episodes, thirty, in_one_go, tmp_path):
+    shutil.copy(in_one_go(thirty) / WEIGHTS, tmp_path / WEIGHTS)
+    with pytest.raises(TrainingError, match="holds a policy without its training"):
+        train(episodes, thirty, tmp_path)
+    assert_same_weights(in_one_go(thirty), tmp_path)
+
+
+def test_the_losses_before_and_after_a_stop_are_drawn(episodes, thirty, tmp_path):
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path, stop=after(15))
+    train(episodes, thirty, tmp_path)
+    steps = set()
+    for path in (tmp_path / "logs").glob("from_step_*/metrics.csv"):
+        with path.open() as file:
+            steps |= {int(row["step"]) for row in csv.DictReader(file) if row["train/plan_mse"]}
+    assert {9, 29} <= steps
+    picture = plot_losses(tmp_path)
+    assert picture and picture.stat().st_size > 5000
+    assert yaml.safe_load((tmp_path / "training.yaml").read_text())["steps"] == 30

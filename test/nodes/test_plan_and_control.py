@@ -1,0 +1,433 @@
+"""Plans in time, pacing, planner and control logic, with a clock that the test moves; no ROS and no sleeping."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from difftop_ros.contract import Command
+from difftop_ros.errors import UserError
+from difftop_ros.nodes.control import ControlLoop, JointReading
+from difftop_ros.nodes.observing import StreamBuffers
+from difftop_ros.nodes.pacing import Pacer, SimTime, SystemTime, Tick
+from difftop_ros.nodes.plan_buffer import PlanBuffer, TimedPlan, plan_fault
+from difftop_ros.nodes.planner import PlannerLoop, Solution
+from difftop_ros.safety import CommandGate, HoldSupervisor, MotionLimits, MotionShaper
+
+NAMES = ("a", "b")
+S = 1_000_000_000
+DT = 20_000_000
+
+
+def command(mode: str = "position") -> Command:
+    joints = [{"name": n, "position": [-2, 2], "velocity": 2.0, "acceleration": 40.0, "step": 0.1} for n in NAMES]
+    return Command.model_validate({"topic": "/c", "type": "sensor_msgs/msg/JointState", "mode": mode, "joints": joints})
+
+
+def plan(stamp_ns: int, actions, mode: str = "position") -> TimedPlan:
+    return TimedPlan(stamp_ns, 0.05, np.array(actions, dtype=float), NAMES, mode)
+
+
+def test_interpolation_and_the_ends():
+    p = plan(S, [[0, 0], [1, -1], [2, 0]])
+    np.testing.assert_allclose(p.at(S + 25_000_000), [0.5, -0.5])
+    np.testing.assert_allclose(p.at(S - S), [0, 0])
+    np.testing.assert_allclose(p.at(9 * S), [2, 0])
+    speeds = plan(S, [[1, 1], [1, 1]], "velocity")
+    np.testing.assert_allclose(speeds.at(S + 90_000_000), [1, 1])
+    np.testing.assert_allclose(speeds.at(S + 101_000_000), [0, 0])
+
+
+def test_the_warm_start_is_the_plan_seen_later():
+    p = plan(S, [[0, 0], [1, 0], [2, 0], [3, 0]])
+    np.testing.assert_allclose(p.shifted(S + 75_000_000)[:, 0], [1.5, 2.5, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("actions", "words"),
+    [
+        ([[0, 0], [0, np.nan]], "nan for joint 'b' at knot 1"),
+        ([[0, 2.1], [0, 0]], "outside [-2, 2]"),
+        ([[0, 0, 0]], "shape (1, 3), expected (2, 2)"),
+        ([[0, 0]], "shape (1, 2), expected (2, 2)"),
+    ],
+)
+def test_a_plan_that_means_nothing_is_refused(actions, words):
+    assert words in plan_fault(plan(0, actions), MotionLimits.of(command(), 50), 2)
+
+
+def test_a_plan_for_other_joints_is_refused():
+    other = TimedPlan(0, 0.05, np.zeros((2, 2)), ("b", "a"), "position")
+    assert "['b', 'a']" in plan_fault(other, MotionLimits.of(command(), 50))
+
+
+def test_seams_are_continuous_also_when_plans_come_faster_than_they_blend():
+    buffer = PlanBuffer(0.1)
+    random = np.random.default_rng(1)
+    now, last = 10 * S, None
+    for _ in range(40):
+        before = buffer.select(now, now)
+        buffer.push(plan(now, random.uniform(-2, 2, (8, 2))), now)
+        after = buffer.select(now, now)
+        if before is not None:
+            np.testing.assert_allclose(after, before, atol=1e-12)
+        for _ in range(3):
+            now += 10_000_000
+            last = buffer.select(now, now)
+            assert np.all(np.abs(last) <= 2.0)
+    now += 200_000_000
+    np.testing.assert_allclose(buffer.select(now, now), buffer.newest.at(now))
+
+
+class Wall:
+    """A wall clock that only moves when someone sleeps."""
+
+    def __init__(self) -> None:
+        self.time, self.oversleep = 100.0, 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds + self.oversleep
+        self.oversleep = 0.0
+
+
+class Steady:
+    """A time source on such a wall clock."""
+
+    rate = 1.0
+
+    def __init__(self, wall: Wall) -> None:
+        self.wall, self.offset = wall, 0
+
+    def now_ns(self) -> int:
+        return round(self.wall.time * 1e9) + self.offset
+
+
+def test_ticks_come_at_absolute_deadlines_and_lost_ones_are_counted():
+    wall = Wall()
+    source = Steady(wall)
+    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=wall.sleep)
+    pacer.start()
+    due, lost = [], 0
+    for k in range(20):
+        wall.time += 0.013  # the work of a tick
+        wall.oversleep = 0.045 if k == 10 else 0.004
+        tick = pacer.wait(lambda: False)
+        due.append(tick.due_ns)
+        lost += tick.lost
+    steps = np.diff(due)
+    assert lost == 2
+    assert sorted(set(steps.tolist())) == [DT, 3 * DT]
+    assert (due[0] - 100 * S) % DT == 0
+
+
+def test_a_clock_that_jumps_restarts_the_grid_and_loses_nothing():
+    wall = Wall()
+    source = Steady(wall)
+    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=wall.sleep)
+    pacer.start()
+    for offset in (5 * S, -50 * S):
+        assert not pacer.wait(lambda: False).jumped
+        source.offset += offset
+        tick = pacer.wait(lambda: False)
+        assert (tick.jumped, tick.lost) == (True, 0)
+
+
+def test_simulated_time_is_paced_by_its_own_speed_and_stands_when_it_stands():
+    wall = Wall()
+    source = SimTime(wall.now)
+
+    def sleep(seconds: float) -> None:
+        wall.time += seconds
+        if running:
+            source.update(round((wall.time - 100.0) * 0.5 * 1e9) + S)
+
+    running = True
+    source.update(S)
+    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=sleep)
+    pacer.start()
+    for _ in range(100):
+        pacer.wait(lambda: False)
+    begin = wall.time
+    lost = sum(pacer.wait(lambda: False).lost for _ in range(50))
+    assert wall.time - begin == pytest.approx(50 * 0.02 / 0.5, rel=0.05)
+    assert lost == 0
+    running = False
+    stop_at = wall.time + 10
+    ticks = 0
+    while pacer.wait(lambda: wall.time > stop_at) is not None:
+        ticks += 1
+    assert ticks <= 3, "a paused simulation is not commanded"
+
+
+def test_simulated_time_never_runs_backwards_between_messages_but_follows_a_reset():
+    wall = Wall()
+    source = SimTime(wall.now)
+    source.update(5 * S)
+    wall.time += 0.04
+    ahead = source.now_ns()
+    source.update(5 * S + 10_000_000)
+    assert source.now_ns() >= ahead
+    source.update(0)
+    assert source.now_ns() == 0
+    assert source.jumps == 1
+
+
+class Bench:
+    """A control loop without thread: the test feeds joints and plans and moves the time tick by tick."""
+
+    def __init__(self, mode: str = "position", **supervision) -> None:
+        self.now = 10 * S
+        self.position, self.age_ms, self.fault = np.array([0.1, -0.1]), 5.0, ""
+        self.sent: list[np.ndarray] = []
+        self.gate = CommandGate(command(mode), 50, max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
+        self.plans = PlanBuffer(0.1)
+        self.hold = HoldSupervisor(**{"resume_after": 2, "max_failures": 5, "window_s": 10.0, **supervision})
+        self.follow = True
+        self.loop = ControlLoop(
+            gate=self.gate, shaper=MotionShaper(self.gate.limits), supervisor=self.hold, plans=self.plans,
+            pacer=Pacer(SystemTime(), 0.02), read_joints=self.read, publish=self.publish,
+        )  # fmt: skip
+
+    def read(self, _time_ns: int) -> JointReading:
+        return JointReading(self.position.copy(), self.age_ms, self.fault)
+
+    def publish(self, values: np.ndarray) -> None:
+        self.sent.append(values.copy())
+        if self.follow and self.gate.limits.mode == "position":
+            self.position = values.copy()
+
+    def ticks(self, count: int) -> None:
+        for _ in range(count):
+            self.now += DT
+            self.loop.tick(Tick(self.now, 0.0, 0))
+
+    def plan(self, target, mode: str = "position") -> None:
+        self.plans.push(plan(self.now, [target] * 4, mode), self.now)
+
+
+def test_nothing_is_sent_before_the_first_plan_and_motion_begins_at_the_measured_pose():
+    bench = Bench()
+    bench.ticks(5)
+    assert bench.sent == []
+    bench.plan([1.5, 1.5])
+    bench.ticks(10)
+    assert np.abs(bench.sent[0] - [0.1, -0.1]).max() <= 2.0 * 0.02 + 1e-9
+    assert not bench.hold.holding
+    assert bench.loop.report.published == 10
+    assert set(bench.loop.report.step_ms) == {"read", "select", "gate", "publish", "report"}
+
+
+def test_an_old_plan_becomes_a_hold_that_stops_within_limits_and_resumes_after_fresh_plans():
+    bench = Bench()
+    for _ in range(4):
+        bench.plan([1.9, 0.0])
+        bench.ticks(2)
+    bench.ticks(20)
+    assert bench.hold.kind == "plan age"
+    assert "max_plan_age_ms is 300" in bench.hold.reason
+    path = np.array(bench.sent)
+    assert np.abs(np.diff(path, 2, axis=0)).max() / 0.02**2 <= 40.0 + 1e-6
+    np.testing.assert_array_equal(path[-1], path[-2])
+    for _ in range(2):
+        bench.plan([1.9, 0.0])
+        bench.hold.good_plan()
+        bench.ticks(1)
+    assert not bench.hold.holding
+    bench.ticks(2)
+    assert bench.sent[-1][0] > path[-1][0]
+
+
+def test_stale_joints_hold_and_a_robot_that_does_not_follow_is_gone_back_to():
+    bench = Bench()
+    bench.plan([0.1, -0.1])
+    bench.ticks(2)
+    bench.age_ms = 150.0
+    bench.ticks(1)
+    assert bench.hold.kind == "measurement"
+    stuck = Bench()
+    stuck.follow = False
+    for _ in range(12):
+        stuck.plan([1.9, -0.1])
+        stuck.ticks(5)
+    assert stuck.hold.kind == "tracking"
+    assert "joint 'a'" in stuck.hold.reason
+    stuck.ticks(50)
+    np.testing.assert_allclose(stuck.sent[-1], [0.1, -0.1], atol=1e-2)
+
+
+def test_a_pose_outside_its_limits_cannot_be_started_from():
+    bench = Bench()
+    bench.position = np.array([2.5, 0.0])
+    bench.plan([0.0, 0.0])
+    bench.ticks(5)
+    assert bench.sent == []
+    assert "joint 'a' is measured at 2.5" in bench.hold.reason
+
+
+@pytest.mark.parametrize("mode", ["velocity", "delta_position"])
+def test_speeds_ramp_down_when_the_plan_ends(mode):
+    bench = Bench(mode)
+    size = 1.0 if mode == "velocity" else 0.02
+    bench.plan([size, 0.0], mode)
+    bench.ticks(30)
+    assert bench.sent[5][0] > 0.0
+    np.testing.assert_array_equal(bench.sent[-1], [0.0, 0.0])
+    change = np.abs(np.diff(np.array(bench.sent)[:, 0])) / (1.0 if mode == "velocity" else 0.02)
+    assert change.max() <= 40.0 * 0.02 + 1e-9
+    np.testing.assert_array_equal(bench.loop.safe_command(), [0.0, 0.0])
+
+
+def test_a_reset_of_the_clock_forgets_plans():
+    bench = Bench()
+    bench.plan([0.1, -0.1])
+    bench.ticks(2)
+    bench.loop.tick(Tick(bench.now - 5 * S, 0.0, 0, jumped=True))
+    assert bench.plans.newest is None
+    np.testing.assert_allclose(bench.sent[-1], bench.sent[-2], atol=1e-3)
+
+
+def make_planner(work, hold, plans, attempts, period_s: float = 0.01) -> PlannerLoop:
+    return PlannerLoop(
+        work=work, plans=plans, supervisor=hold, limits=MotionLimits.of(command(), 50), source=SystemTime(),
+        step_s=0.05, period_s=period_s, horizon=2, on_attempt=attempts.append,
+    )  # fmt: skip
+
+
+def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt():
+    hold, plans, attempts = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0), []
+    answers = [
+        np.zeros((2, 2)), np.array([[0, 0], [np.nan, 0]]), UserError("observation 'cloud': 0 finite points"),
+        np.zeros((2, 2)), np.zeros((2, 2)),
+    ]  # fmt: skip
+
+    def work(warm_start) -> Solution:
+        answer = answers.pop(0)
+        if isinstance(answer, UserError):
+            raise answer
+        now = time.time_ns()
+        warm = warm_start(now)
+        assert warm is None or warm.shape == (2, 2)
+        return Solution(answer, now, 1.0, "CONVERGED")
+
+    planner = make_planner(work, hold, plans, attempts)
+    planner.plan_once()
+    first = plans.newest
+    planner.plan_once()
+    assert "nan for joint 'a' at knot 1" in hold.reason
+    assert plans.newest is first
+    planner.plan_once()
+    assert "nan" in hold.reason, "the first reason stands"
+    assert attempts[-1].reason == "observation 'cloud': 0 finite points"
+    planner.plan_once()
+    assert hold.holding
+    planner.plan_once()
+    assert not hold.holding
+    assert planner.accepted == 3
+
+
+def test_a_solver_without_finite_cost_is_not_followed():
+    hold, plans = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0)
+    planner = make_planner(lambda _: Solution(np.zeros((2, 2)), 1, 1.0, "NONFINITE"), hold, plans, [])
+    planner.plan_once()
+    assert plans.newest is None
+    assert "no finite cost" in hold.reason
+
+
+def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
+    bench = Bench()
+    attempts = []
+    solving = threading.Event()
+
+    def work(_warm_start) -> Solution:
+        solving.set()
+        time.sleep(0.03)  # a solve that takes longer than a tick
+        return Solution(np.array([[0.2, 0.0]] * 2), time.time_ns(), 1.0, "MAX_ITERATIONS")
+
+    planner = make_planner(work, bench.hold, bench.plans, attempts)
+    planner.start()
+    bench.loop.start()
+    end = time.monotonic() + 20
+    while bench.loop.report.ticks < 50 and time.monotonic() < end:
+        planner.fresh.set()
+        time.sleep(0.005)
+    begin = time.monotonic()
+    planner.stop(0.0)
+    assert bench.loop.stop()
+    assert planner.stop(2.0)
+    assert time.monotonic() - begin < 3.0
+    assert bench.loop.report.ticks >= 50
+    assert len(attempts) >= 10
+    assert not bench.loop.failure
+
+
+def test_an_observation_is_of_the_newest_time_that_every_stream_has_reached():
+    ms = 1_000_000
+    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, "receive", 1.0)
+    now = 10 * S
+    assert buffers.synchronised_ns(now, 150 * ms) == now
+    for i in range(30):
+        buffers.push("/joints", b"", now - 10 * ms * i)
+    buffers.push("/cloud", b"", now - 60 * ms)
+    buffers.push("/joints", b"", now - 3 * ms)
+    assert buffers.synchronised_ns(now, 150 * ms) == now - 60 * ms
+    assert buffers.synchronised_ns(now, 0) == now
+    assert buffers.synchronised_ns(now + 200 * ms, 150 * ms) == now + 50 * ms, "a dead stream does not stop the planner"
+    buffers.push("/cloud", b"", now + 5 * S)
+    buffers.push("/joints", b"", now + 5 * S)
+    assert buffers.synchronised_ns(now, 150 * ms) == now, "a stamp from the future does not lead there"
+
+
+def test_a_plan_begins_when_a_later_observation_can_be_made():
+    planner = make_planner(lambda _warm: None, HoldSupervisor(1, 5, 10.0), PlanBuffer(0.0), [])
+    planner.offer(5 * S)
+    assert planner.fresh.is_set()
+    planner.fresh.clear()
+    planner.offer(5 * S)  # a joint state while the next cloud is on its way
+    assert not planner.fresh.is_set()
+    planner.offer(5 * S + 1)
+    assert planner.fresh.is_set()
+    planner.fresh.clear()
+    planner.offer(S)  # the clock went back
+    assert planner.fresh.is_set()
+
+
+def test_a_crash_in_a_thread_is_recorded_and_holds():
+    bench = Bench()
+
+    def work(_warm_start) -> Solution:
+        raise RuntimeError("tensor on the wrong device")
+
+    planner = make_planner(work, bench.hold, bench.plans, [])
+    planner.start()
+    planner.fresh.set()
+    planner._thread.join(5.0)
+    assert "RuntimeError: tensor on the wrong device" in planner.failure
+    assert "planner stopped" in bench.hold.reason
+
+
+def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
+    import struct
+
+    from difftop_ros.contract import load_contract
+    from difftop_ros.data import StaleObservation
+    from difftop_ros.nodes.observing import StreamBuffers
+    from difftop_ros.paths import share_path
+
+    contract = load_contract(share_path("config/panda_table.yaml"))
+    topics = {o.topic: o.type for o in contract.observations.values()}
+    buffers = StreamBuffers(topics, "header", 1.0)
+    for number, topic in enumerate(topics):
+        stamp = struct.pack("<iI", 10, 0 if number else 100_000_000)
+        buffers.push(topic, b"\x00\x01\x00\x00" + stamp, 0)
+    cloud = contract.observations["cloud"]
+    late = 10 * S + round(cloud.max_age_ms * 1e6)
+    at = 10 * S + 100_000_000
+    assert buffers.synchronised_ns(at, 150_000_000) == 10 * S, "the slowest stream decides"
+    buffers.refuse_stale(contract, at)
+    buffers.push(contract.observations["joints"].topic, b"\x00\x01\x00\x00" + struct.pack("<iI", 20, 0), 0)
+    with pytest.raises(StaleObservation, match=r"observation 'cloud' is stale: .* 301 ms old, max_age_ms is 300"):
+        buffers.refuse_stale(contract, late + 1_000_000)

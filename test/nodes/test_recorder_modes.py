@@ -1,0 +1,144 @@
+"""The recorder beside a running simulation: by the simulator's episodes, by keys; and `contract check --live`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from difftop_ros.contract import load_contract
+from difftop_ros.data import find_bags, ingest, open_bag
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = ROOT / "config" / "panda_table.yaml"
+CHECK = """
+import argparse, sys
+from difftop_ros.commands import contract
+parser = argparse.ArgumentParser()
+contract.add_arguments(parser)
+sys.exit(contract.run(parser.parse_args()))
+"""
+
+
+@pytest.fixture
+def simulation(spawn):
+    """A bridge whose expert reaches for the ball, twice as fast as real time, small pictures."""
+    settings = ["task:=reach", "expert:=true", "realtime_factor:=2.0", "width:=64", "height:=48", "seed:=3"]
+    arguments = [word for setting in settings for word in ("-p", setting)]
+    bridge = spawn("difftop_ros.nodes.sim_bridge", "--ros-args", *arguments)
+    bridge.wait_for("ready", 60)
+    return bridge
+
+
+def reset(context, seed: int) -> None:
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from difftop_ros.srv import ResetEpisode
+
+    node = rclpy.create_node("resetter", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    client = node.create_client(ResetEpisode, "/sim/reset")
+    assert client.wait_for_service(10.0)
+    future = client.call_async(ResetEpisode.Request(seed=seed))
+    executor.spin_until_future_complete(future, 10.0)
+    assert future.result().success, future.result().message
+    executor.shutdown()
+    node.destroy_node()
+
+
+def test_a_bag_for_each_episode_of_the_simulation(simulation, spawn, ros_context, tmp_path):
+    settings = [f"out:={tmp_path / 'bags'}", "automatic:=true", "use_sim_time:=true", "name:=reach", "stay_s:=0.2"]
+    arguments = [word for setting in settings for word in ("-p", setting)]
+    recorder = spawn("difftop_ros.nodes.recorder_node", "--ros-args", *arguments)
+    recorder.wait_for("all observed topics are there")
+    reset(ros_context, 11)
+    deadline = time.monotonic() + 40
+    while recorder.output().count(", success") < 1:
+        assert time.monotonic() < deadline, recorder.output()
+        time.sleep(0.05)
+    before = recorder.output().count(", success")
+    reset(ros_context, 12)
+    while recorder.output().count(", success") < before + 1:
+        assert time.monotonic() < deadline, recorder.output()
+        time.sleep(0.05)
+    recorder.interrupt()
+    marks = {}
+    for path in find_bags([tmp_path / "bags"]):
+        with open_bag(path) as bag:
+            marks[bag.mark()["seed"]] = (bag.mark()["success"], path)
+    assert marks[11][0] is True and marks[12][0] is True
+    report = ingest([marks[12][1]], load_contract(CONTRACT), tmp_path / "data")
+    assert report.steps > 10 and not report.bags[0].undecodable
+
+
+def test_contract_check_on_a_running_robot(simulation, spawn):
+    good = spawn([sys.executable, "-c", CHECK, "check", str(CONTRACT), "--live", "--local", "--seconds", "1"])
+    assert good.wait(40) == 0, good.output()
+    assert "ok       joints       '/joint_states' at" in good.output()
+    assert "ok       command      '/joint_command' at" in good.output()
+    other = ROOT / "config" / "ur_like_example.yaml"
+    bad = spawn([sys.executable, "-c", CHECK, "check", str(other), "--live", "--local", "--seconds", "0.2"])
+    assert bad.wait(40) == 1, bad.output()
+    assert "error    state        topic '/arm/joint_states' is missing" in bad.output()
+    assert "did you mean '/joint_states'?" in bad.output()
+    assert "Traceback" not in bad.output()
+
+
+def test_keys_start_and_end_episodes(simulation, ros_context, tmp_path):
+    import threading
+
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from difftop_ros.errors import UserError
+    from difftop_ros.nodes.recorder_node import Recorder
+    from difftop_ros.nodes.recorder_services import KeyboardControl
+
+    node = rclpy.create_node("by_hand", context=ros_context)
+    executor = SingleThreadedExecutor(context=ros_context)
+    executor.add_node(node)
+    recorder = Recorder(node, load_contract(CONTRACT), tmp_path / "bags")
+    spinning = threading.Thread(target=executor.spin, daemon=True)
+    spinning.start()
+    read, write = os.pipe()
+    typed, sys.stdin = sys.stdin, os.fdopen(read)
+    try:
+        keys = KeyboardControl(recorder)
+        deadline = time.monotonic() + 20
+        while recorder.findings() or set(recorder.topics.types) < set(recorder.required):
+            assert time.monotonic() < deadline, recorder.findings()
+            time.sleep(0.05)
+        with pytest.raises(UserError, match="nothing is being recorded"):
+            keys.obey("s")
+        os.write(write, b"\n")  # Enter
+        while recorder.recording is None or recorder.topics.received("/joint_states")[0] < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.write(write, b"f\n")
+        while recorder.recording is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert keys.obey("help") == KeyboardControl.HELP
+    finally:
+        os.close(write)
+        keys.thread.join(5)
+        sys.stdin.close()
+        sys.stdin = typed
+        executor.shutdown()
+        spinning.join(5)
+        node.destroy_node()
+    (path,) = find_bags([tmp_path / "bags"])
+    # The key was taken when `recording` became None; the writer's thread may still be at the last chunk.
+    while not (path / "metadata.yaml").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with open_bag(path) as bag:
+        while bag.mark()["success"] is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert bag.mark()["success"] is False and bag.topics["/joint_states"].count > 0

@@ -1,0 +1,68 @@
+"""Small policies for a two-joint arm, untrained but scaled as training would, and frames for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from difftop_ros.contract import parse_contract
+from difftop_ros.policies import Policy, PolicyConfig, make_net
+
+SMALL: dict[str, Any] = {
+    "horizon": 5, "obs_steps": 2, "latent": 24, "code": 4, "hidden": 24, "cost_outputs": 8, "point_widths": (8, 16),
+    "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks on one core: more would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_policy(arm) -> Callable[..., Policy]:
+    """make_policy(text=…, reach=…, **config): random weights; plans stay within `reach` of what they start from."""
+
+    def make(text: str = arm.text, reach: float = 0.3, **config: Any) -> Policy:
+        torch.manual_seed(0)
+        contract = parse_contract(text, "test")
+        net = make_net(contract, PolicyConfig(**{**SMALL, **config}))
+        with torch.no_grad():
+            net.base[-1].weight.mul_(10)  # plans that differ from one another
+            if config.get("policy") != "bc":  # and a cost that moves them
+                for layer in (net.cost.from_actions, net.cost.from_context, net.cost.rest[-1]):
+                    layer.weight.mul_(4)
+        extent = np.full(net.shape, reach)
+        net.scaler.fit(-extent, extent)
+        return Policy(net, contract, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def frames() -> Callable[..., dict[str, np.ndarray]]:
+    """frames(policy, seed, position) -> random raw frames as the pipeline makes them; joints at `position`."""
+
+    def make(policy: Policy, seed: int = 0, position: float | None = None) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        steps, found = policy.obs_steps, {}
+        for key, obs in policy.contract.observations.items():
+            if obs.kind == "joint_state":
+                size = len(obs.joints) * len(obs.fields)
+                frame = rng.uniform(-1, 1, (steps, size)) if position is None else np.full((steps, size), position)
+                found[key] = frame.astype(np.float32)
+            elif obs.kind == "image":
+                found[key] = rng.integers(0, 256, (steps, *obs.resize, 3), dtype=np.uint8)
+            else:
+                found[key] = rng.uniform(-1, 1, (steps, obs.points, 6 if obs.color else 3)).astype(np.float32)
+        return found
+
+    return make

@@ -1,0 +1,92 @@
+"""Where the imitation loss sends its gradient, and where it must not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+PARTS = ("encoder", "base", "prior", "posterior", "cost")
+
+
+def batch(policy, frames, rows: int = 6):
+    singles = [frames(policy, seed) for seed in range(rows)]
+    obs = {key: torch.stack([torch.from_numpy(one[key]) for one in singles]) for key in singles[0]}
+    torch.manual_seed(1)
+    actions = torch.empty(rows, *policy.net.shape).uniform_(-0.2, 0.2)
+    if policy.net.scaler.relative:
+        actions = actions + obs["joints"][:, -1:, :2]
+    return obs, actions, torch.ones(rows, policy.net.shape[0], dtype=torch.bool)
+
+
+def sizes(net) -> dict[str, float]:
+    """Norm of the gradient of each part of the net, 0 where none arrived."""
+    found = {}
+    for part in PARTS:
+        grads = [p.grad for p in getattr(net, part).parameters() if p.grad is not None]
+        found[part] = float(torch.stack([g.square().sum() for g in grads]).sum().sqrt()) if grads else 0.0
+    return found
+
+
+@pytest.fixture
+def learner(make_policy):
+    policy = make_policy(obs_steps=1, iterations=12, proximal=1.0)
+    policy.net.train().requires_grad_(True)
+    return policy
+
+
+def test_the_loss_reaches_every_part(learner, frames):
+    learner.net.loss(*batch(learner, frames)).total.backward()
+    assert all(size > 0 for size in sizes(learner.net).values()), sizes(learner.net)
+
+
+def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not_the_base(learner, frames):
+    obs, actions, mask = batch(learner, frames)
+    torch.manual_seed(0)
+    whole = learner.net.loss(obs, actions, mask)
+    base = learner.net.base_chunk(learner.net.encode(obs))
+    expert = learner.net.scaler.scale(actions, learner.net.scaler.origin(obs))
+    (whole.total - (base - expert).square().mean() - 1e-2 * whole.parts["kl"]).backward()
+    found = sizes(learner.net)
+    assert found["base"] == pytest.approx(0, abs=1e-6)
+    assert found["encoder"] > 0 and found["cost"] > 0 and found["posterior"] > 0
+
+
+def test_the_code_is_trained_by_the_posterior_and_the_prior_follows_it(learner, frames):
+    from dataclasses import replace
+
+    learner.net.config = replace(learner.net.config, kl_weight=0.0)
+    learner.net.loss(*batch(learner, frames)).total.backward()
+    found = sizes(learner.net)
+    assert found["prior"] == 0 and found["posterior"] > 0
+
+
+def test_a_step_against_the_gradient_lowers_the_plans_error(learner, frames):
+    data = batch(learner, frames, rows=16)
+    parameters = [*learner.net.cost.parameters(), *learner.net.posterior.parameters()]
+    optimiser = torch.optim.SGD(parameters, lr=0.05)
+    errors = []
+    for _ in range(12):
+        torch.manual_seed(3)
+        loss = learner.net.loss(*data)
+        errors.append(float(loss.parts["plan_mse"]))
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+    assert errors[-1] < 0.95 * errors[0], errors
+
+
+def test_padding_counts_for_positions_and_not_for_rates(make_policy, frames, arm):
+    for mode, counts in (("position", True), ("velocity", False)):
+        policy = make_policy(arm.text.replace("mode: position", f"mode: {mode}"), policy="bc", obs_steps=1)
+        obs, actions, mask = batch(policy, frames)
+        mask[:, 2:] = False
+        wild = actions.clone()
+        wild[:, 2:] += 1.0
+        losses = [float(policy.net.loss(obs, a, mask).total) for a in (actions, wild)]
+        assert (losses[0] != losses[1]) is counts
+
+
+def test_bc_has_a_loss_of_its_own(make_policy, frames):
+    policy = make_policy(policy="bc", obs_steps=1)
+    loss = policy.net.loss(*batch(policy, frames))
+    assert list(loss.parts) == ["base_mse"] and float(loss.parts["base_mse"]) == pytest.approx(float(loss.total))

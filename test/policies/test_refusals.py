@@ -1,0 +1,135 @@
+"""What a policy refuses, each in one sentence that names the key, what was got, what was expected and the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from difftop_ros.contract import ContractError
+from difftop_ros.policies import PolicyConfig, PolicyError, load_policy, resolve_device
+from difftop_ros.policies.policy import CONFIG, CONTRACT, WEIGHTS
+
+
+@pytest.fixture
+def folder(make_policy, tmp_path):
+    return make_policy().save(tmp_path / "model")
+
+
+def refusal(call, *arguments, kind=PolicyError, **named) -> str:
+    with pytest.raises(kind) as refused:
+        call(*arguments, **named)
+    message = str(refused.value)
+    assert "\n" not in message.strip()
+    return message
+
+
+FRAMES = [
+    ("nan", lambda obs: {**obs, "cloud": np.full_like(obs["cloud"], np.nan)}, ["'cloud'", "not finite", "sensor"]),
+    ("inf", lambda obs: {**obs, "joints": obs["joints"] / np.float32(0)}, ["'joints'", "not finite"]),
+    ("missing", lambda obs: {"joints": obs["joints"]}, ["'cloud' is missing", "expects ['cloud', 'joints']"]),
+    ("points", lambda obs: {**obs, "cloud": obs["cloud"][:, :7]}, ["'cloud' has shape (2, 7, 3)", "(2, 32, 3)"]),
+    ("history", lambda obs: {k: f[0] for k, f in obs.items()}, ["has shape", "expects"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), [f[1:] for f in FRAMES], ids=[f[0] for f in FRAMES])
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_a_frame_that_does_not_fit(make_policy, frames, spoil, words):
+    policy = make_policy()
+    message = refusal(policy.act, spoil(frames(policy)))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("warm", [np.zeros((4, 2)), np.full((5, 2), np.nan)])
+def test_a_warm_start_that_does_not_fit(make_policy, frames, warm):
+    policy = make_policy()
+    assert "warm start" in refusal(policy.act, frames(policy), warm_start=warm)
+
+
+def test_what_is_no_model_folder(folder, tmp_path):
+    assert "lacks" in refusal(load_policy, tmp_path / "nowhere") and "difftop train" in refusal(load_policy, tmp_path)
+    (folder / CONTRACT).unlink()
+    assert f"lacks ['{CONTRACT}']" in refusal(load_policy, folder)
+
+
+def test_weights_that_are_cut_short_or_of_another_kind(folder):
+    whole = (folder / WEIGHTS).read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:4], b"", b"PK\x03\x04 a zip file, say"):
+        (folder / WEIGHTS).write_bytes(broken)
+        message = refusal(load_policy, folder)
+        assert WEIGHTS in message and "cannot be read as safetensors" in message
+
+
+def test_weights_of_another_policy(folder, make_policy, tmp_path):
+    other = make_policy(hidden=40).save(tmp_path / "other")
+    (folder / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())
+    message = refusal(load_policy, folder)
+    assert "does not fit" in message and "expected (" in message and "take all three from one run" in message
+
+
+def test_weights_that_are_not_finite(folder):
+    weights = load_file(folder / WEIGHTS)
+    weights["base.0.weight"][0, 0] = float("nan")
+    save_file(weights, folder / WEIGHTS)
+    assert "not finite in ['base.0.weight']" in refusal(load_policy, folder)
+
+
+CONFIGS = [
+    ("horizn: 4\n", "unknown settings ['horizn']"),
+    ("horizon: four\n", "horizon is 'four'; expected int"),
+    ("horizon: true\n", "horizon is True; expected int"),
+    ("horizon: 0\n", "horizon is 0"),
+    ("proximal: 0.0\n", "proximal"),
+    ("solver: ilqr\n", "solver is 'ilqr'"),
+    ("iterations: -1\n", "iterations is -1"),
+    ("point_widths: []\n", "point_widths"),
+    ("image_widths: [8, 8]\n", "image_widths"),
+    ("- a list\n", "expected a mapping"),
+    ("a: [1, 2\n", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), CONFIGS, ids=[c[0].strip() for c in CONFIGS])
+def test_a_configuration_that_cannot_be(folder, text, words):
+    (folder / CONFIG).write_text(text)
+    assert str(folder / CONFIG) in refusal(load_policy, folder)
+    assert words in refusal(load_policy, folder)
+
+
+def test_a_contract_that_cannot_be(folder):
+    text = (folder / CONTRACT).read_text()
+    (folder / CONTRACT).write_text(text.replace("rate_hz: 20.0", "rate_hz: -1", 1))
+    assert "rate_hz" in refusal(load_policy, folder, kind=ContractError)
+
+
+def test_weights_for_another_contract(folder):
+    contract = yaml.safe_load((folder / CONTRACT).read_text())
+    contract["observations"]["cloud"]["color"] = True
+    (folder / CONTRACT).write_text(yaml.safe_dump(contract))
+    assert "does not fit" in refusal(load_policy, folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_gpu_that_is_not_there(folder, name):
+    message = refusal(load_policy, folder, name)
+    assert f"device '{name}' was asked for" in message and "use device 'cpu'" in message
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "meta"])
+def test_a_device_that_does_not_exist(name):
+    assert "expected 'cpu', 'cuda'" in refusal(resolve_device, name)
+
+
+def test_a_config_survives_its_yaml():
+    config = PolicyConfig(point_widths=(8, 9), proximal=2.0, policy="bc")
+    assert PolicyConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+    assert PolicyConfig.from_dict({"proximal": 1}).proximal == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.horizon = 3  # type: ignore[misc]

@@ -1,0 +1,90 @@
+"""What the benchmark's figures rest on: the released code's form in closed form, the floor's bytes, extrapolation."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.solvers import report
+from benchmarks.solvers.measure import Job, measure_floor
+from benchmarks.solvers.methods import coupled_closed_form
+from benchmarks.solvers.nets import FORMS, Form, load_forms
+from benchmarks.solvers.rows import Row
+from difftop_ros.errors import UserError
+from difftop_ros.trajopt import SolverOptions, TheseusSettings, solve
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Form]:
+    """One small net of each kind, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("nets")
+    return {form.size.kind: form for form in load_forms(folder, ["rl-h5-a6", "il-4x4"], quick=True)}
+
+
+@pytest.mark.parametrize(("kind", "step"), [("rl", 1e-4), ("il", 1e-6)])
+def test_the_released_codes_form_is_what_theseus_does_with_one_residual(forms: dict[str, Form], kind: str, step: float):
+    pytest.importorskip("theseus", reason="theseus-ai is not installed")
+    problem, start = forms[kind].problem(slice(0, 3))
+    settings = TheseusSettings(form="scalar", step=step, coupled=True)
+    solved = solve(problem, start, SolverOptions("theseus", 4, tolerance=1e-12, adjoint="none", settings=settings))
+    closed = coupled_closed_form(problem, start, 4, settings)
+    assert (closed - start).abs().max() > 1e-3
+    assert torch.allclose(solved.actions, closed, atol=1e-4)
+
+
+def test_the_floor_counts_each_weight_once_per_use_and_direction(forms: dict[str, Form]):
+    form = forms["rl"]
+
+    def weights(module: nn.Module) -> int:
+        return sum(part.weight.nbytes for part in module.modules() if isinstance(part, nn.Linear))
+
+    net = form.net
+    once = FORMS["rl-h5-a6"].horizon * (weights(net.change) + weights(net.reward_net))  # type: ignore[arg-type]
+    once += weights(net.prior) + weights(net.twins)  # type: ignore[arg-type]
+    floor = measure_floor(form, "cpu")
+    assert floor.megabytes == pytest.approx(2 * once / 1e6)
+    assert floor.unique_megabytes == pytest.approx(weights(net) / 1e6)
+    assert floor.ms(11) == pytest.approx(11 * 2 * once / 1e6 / floor.gigabytes_per_s)
+
+
+def test_nets_are_trained_once_and_the_same_again(forms: dict[str, Form], tmp_path):
+    (again,) = load_forms(tmp_path, ["il-4x4"], quick=True)
+    (kept,) = load_forms(tmp_path, ["il-4x4"], quick=True)
+    for name, tensor in again.net.state_dict().items():
+        assert torch.equal(tensor, kept.net.state_dict()[name]), name
+        assert torch.allclose(tensor, forms["il"].net.state_dict()[name], atol=1e-6), name
+
+
+def test_extrapolated_times_are_scaled_and_the_slowest_of_few_is_the_p99():
+    job = Job(lambda turn: None, factor=10.0, seconds=[0.001, 0.003, 0.002])
+    assert job.statistics() == (pytest.approx(20.0), pytest.approx(30.0))
+
+
+def row(method: str, forward_ms: float, gap: float, role: str = "") -> Row:
+    return Row("rl-h5-a6", 1, method, 10, "eager", "implicit", role, forward_ms=forward_ms, gap=gap, cost=-20.0)
+
+
+def test_expectations_compare_only_rows_that_end_as_low():
+    paper = row("theseus, paper's form", 1000.0, 0.01, "paper")
+    fast, low = row("qn", 10.0, 0.02), row("qn", 25.0, 0.01)
+    (line,) = report.expectations([paper, fast, low])
+    assert line.startswith("PASS") and "40x" in line
+    (line,) = report.expectations([paper, fast])
+    assert line.startswith("FAIL") and "no qn row" in line
+    low.forward_ms = math.nan
+    assert report.expectations([paper, fast, low])[0].startswith("FAIL")
+
+
+def test_publishing_needs_the_marks(tmp_path):
+    (tmp_path / "table.md").write_text("| new |\n")
+    (tmp_path / "solvers.png").write_bytes(b"picture")
+    results = tmp_path / "RESULTS.md"
+    results.write_text(f"above\n{report.MARKS[0]}\n| old |\n{report.MARKS[1]}\nbelow\n")
+    report.publish(results, tmp_path / "copy.png", tmp_path)
+    text = results.read_text()
+    assert "| new |" in text and "| old |" not in text and text.startswith("above") and text.endswith("below\n")
+    assert (tmp_path / "copy.png").read_bytes() == b"picture"
+    results.write_text("no marks")
+    with pytest.raises(UserError, match="put the marks back"):
+        report.publish(results, tmp_path / "copy.png", tmp_path)
