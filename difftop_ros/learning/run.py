@@ -71,7 +71,7 @@ def run_training(job: TrainingJob, report: Report = silent, stop: Stop = never) 
     if evaluated:
         evaluations = evaluate_model(policy, job.out, job.task, job.eval_episodes, report=report, stop=stop)
     facts = {
-        "data": f"{len(episodes)} episodes, {episodes.steps} steps",
+        "data": _counted(episodes, job),
         "optimisation steps": f"{job.settings.steps} of batch {job.settings.batch}, seed {job.settings.seed}",
         "training time": f"{training_seconds(job.out) / 60:.1f} minutes on {device}",
     }
@@ -102,7 +102,7 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
     ingest(bags, job.contract, folder, progress=tell)
     episodes = EpisodeDataset(folder, include_failures=job.include_failures)
     left_out = f" ({episodes.failures} marked as failed left out)" if episodes.failures else ""
-    summary = f"{len(episodes)} episodes, {episodes.steps} steps{left_out}{_broken(episodes)}, in {folder}"
+    summary = f"{_counted(episodes, job)}{left_out}{_broken(episodes)}, in {folder}"
     report(Progress("ingest", len(bags), len(bags), summary))
     return episodes
 
@@ -115,9 +115,22 @@ def _ready_dataset(job: TrainingJob, report: Report) -> EpisodeDataset:
             f"'{job.dataset}' was made under contract '{episodes.contract.name}', whose rates, command or observations "
             f"are not those of '{job.contract.name}'; give that contract"
         )
-    summary = f"{len(episodes)} episodes, {episodes.steps} steps{_broken(episodes)}, in {job.dataset}"
+    summary = f"{_counted(episodes, job)}{_broken(episodes)}, in {job.dataset}"
     report(Progress("ingest", 0, 0, summary))
     return episodes
+
+
+def _counted(episodes: EpisodeDataset, job: TrainingJob) -> str:
+    """For the summary and the card: how much there is, and how many episodes no whole plan fits into."""
+    text, horizon = f"{len(episodes)} episodes, {episodes.steps} steps", job.settings.policy.horizon
+    short = [episode for episode in episodes if episode.steps < horizon]
+    if short:
+        shortest = min(short, key=lambda episode: episode.steps)
+        text += (
+            f" ({len(short)} shorter than the horizon of {horizon} steps are used with their last command repeated, the "
+            f"shortest is {shortest.name} with {shortest.steps})"
+        )
+    return text
 
 
 def _broken(episodes: EpisodeDataset) -> str:

@@ -39,6 +39,16 @@ def test_bags_become_a_model_with_its_card(job):
     assert (job.out / "loss.png").stat().st_size > 5000
 
 
+def test_episodes_shorter_than_a_plan_are_used_and_counted(arm, job, small, tmp_path):
+    short = arm.write_episode(tmp_path / "short" / "bag", 9, steps=5)
+    settings = small(steps=2, policy={"horizon": 8})
+    told: list[Progress] = []
+    run_training(dataclasses.replace(job, bags=(arm.bags, short), settings=settings), told.append)
+    counted = next(p.message for p in told if p.message.startswith("4 episodes"))
+    assert "(1 shorter than the horizon of 8 steps are used with their last command repeated" in counted
+    assert "with 5)" in counted and "1 shorter than the horizon" in (job.out / "README.md").read_text()
+
+
 def test_each_stage_can_be_stopped_and_the_same_job_goes_on(job):
     with pytest.raises(Stopped, match="after bag 1 of 3"):
         run_training(job, stop=lambda: True)
