@@ -9,23 +9,34 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.solvers.nets import Form
+from difftop_ros.trajopt import Solution
 
 SLOW_S, SLOWER_S = 0.5, 3.0  # jobs slower than these run in the first few rounds, or once
 
 
 @dataclass
 class Job:
-    """One thing to time. `run(turn)` does it for the samples of that turn; `factor` scales to all iterations."""
+    """One thing to time. `run(turn)` does it for the samples of that turn; `factor` scales to all iterations.
+
+    shares: if it returns a Solution, seconds of each run over the mean of its gradients.
+    """
 
     run: Callable[[int], object]
     factor: float = 1.0
     seconds: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    def time(self, turn: int, device: str) -> None:
+        """Run it once and note how long it took."""
+        ended: list[object] = []
+        self.seconds.append(timed(lambda: ended.append(self.run(turn)), device))
+        if isinstance(ended[0], Solution):
+            self.shares.append(self.seconds[-1] / ended[0].gradients.double().mean().item())
 
     def statistics(self) -> tuple[float, float]:
         """Median and p99 [ms] (with fewer than 100 runs the slowest one)."""
@@ -56,7 +67,7 @@ def interleave(jobs: list[Job], repeats: int, budget_s: float, device: str) -> N
             slowest = min(job.seconds, default=0.0)
             allowed = 1 if slowest > SLOWER_S else 3 if slowest > SLOW_S else repeats
             if len(job.seconds) < allowed:
-                job.seconds.append(timed(partial(job.run, turn), device))
+                job.time(turn, device)
         if time.perf_counter() - begin > budget_s:
             break
 

@@ -73,13 +73,13 @@ class Method:
 def methods(quick: bool, step: float, only: tuple[str, ...] | None = None) -> list[Method]:
     """All rows; `step` is the step size of the paper's form that suits the form best."""
     paper_iterations = 10 if quick else 100
-    counts = (5, 10) if quick else (5, 8, 10, MOST)
+    counts = (5, 10) if quick else (5, 8, 10, 13, MOST)
     rows = [Method("qn", "qn", n) for n in counts]
     rows += [Method("qn", "qn", 10, adjoint="unrolled"), Method("qn", "qn", 10, adjoint="truncated")]
     rows.append(Method("qn, 8 starts", "qn", 10, starts=8))
     if not quick:
-        rows.insert(len(counts), Method("qn, 2 starts", "qn", 10, starts=2))
-        rows.append(Method("qn compiled, 2 starts", "qn", 10, mode="compiled", starts=2))
+        rows[len(counts) : len(counts)] = [Method("qn, 2 starts", "qn", n, starts=2) for n in (10, MOST)]
+        rows += [Method("qn compiled, 2 starts", "qn", n, mode="compiled", starts=2) for n in (10, MOST)]
         rows += [Method("qn compiled", "qn", n, mode="compiled") for n in counts]
         rows += [Method("qn graph", "qn", n, mode="graph") for n in counts]
     rows += [Method("spg", "spg", n) for n in ((10,) if quick else (10, 20))]

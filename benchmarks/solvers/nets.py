@@ -107,10 +107,6 @@ class IlNet(nn.Module):
         """(B, context) -> (B, 128)."""
         return torch.tanh(context @ self.projection + self.phase)
 
-    def chunk_cost(self, actions: Tensor, features: Tensor) -> Tensor:
-        """The learned cost (B,) given features and code (B, 128 + 8) side by side."""
-        return self.cost(actions, self.cost.prepare(features))
-
 
 @dataclass
 class Form:
@@ -120,6 +116,7 @@ class Form:
     size: Size
     net: nn.Module
     objective: Callable[..., Tensor]
+    prepare: Callable[[Tensor], Tensor]
     context: Tensor
     start: Tensor
     proximal: float
@@ -132,9 +129,12 @@ class Form:
     def problem(self, rows: Tensor | slice, leaf: bool = False) -> tuple[Problem, Tensor]:
         """The problems of these samples and their starts (B, H, A); with `leaf` their context wants a gradient.
 
+        As in a policy, what does not depend on the actions is computed here, once per solve: `prepare` of the context.
         J = -G + proximal / 2 ||a - start||^2 inside [-1, 1]: the start is the prior's or the base policy's plan.
         """
         context = self.context[rows].clone().requires_grad_(leaf)
+        with torch.set_grad_enabled(leaf):
+            context = self.prepare(context)
         start = self.start[rows]
         bound = torch.ones(self.size.horizon, self.size.actions, device=start.device)
         return Problem(self.objective, (context,), -bound, bound, start, self.proximal), start
@@ -189,14 +189,15 @@ def _form(name: str, size: Size, net: nn.Module, proximal: float) -> Form:
             context = net.encode(world.observe(world.reset(SAMPLES, generator)))
             start = net.rollout_prior(context, size.horizon)
             objective: Callable[..., Tensor] = LatentRollout(net.dynamics, net.reward, net.value, 0.99)
+            prepare: Callable[[Tensor], Tensor] = nn.Identity()
         else:
             assert isinstance(net, IlNet)
             situation, _ = TwoWays(size.horizon, size.actions).sample(SAMPLES, generator)
             features = net.features(situation)
             start = net.base(features).view(SAMPLES, size.horizon, size.actions).clamp(-1, 1)
             context = torch.cat([features, torch.randn(SAMPLES, CODE, generator=generator)], 1)
-            objective = ActionChunk(net.chunk_cost)
-    return Form(name, size, net, objective, context, start, proximal)
+            objective, prepare = ActionChunk(net.cost), net.cost.prepare
+    return Form(name, size, net, objective, prepare, context, start, proximal)
 
 
 def _train_rl(name: str, net: RlNet, size: Size) -> None:
@@ -265,7 +266,7 @@ def _train_il(name: str, net: IlNet, size: Size) -> None:
         mean, log_variance = net.posterior(torch.cat([features, expert.flatten(1)], 1))
         noise = torch.randn(mean.shape, generator=generator)
         context = torch.cat([features, mean + noise * (log_variance / 2).exp()], 1)
-        problem = Problem(ActionChunk(net.chunk_cost), (context,), -bound, bound, base.detach(), 0.05)
+        problem = Problem(ActionChunk(net.cost), (net.cost.prepare(context),), -bound, bound, base.detach(), 0.05)
         plan = solve(problem, base.detach().clamp(-1, 1), SolverOptions(iterations=8)).actions
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
         base_error = (base - expert).square().flatten(1).sum(1).mean()

@@ -33,7 +33,8 @@ class Row:
     """One line of the table. Times in ms; gap: mean cost above the best known plans.
 
     forward_ratio, both_ratio: the time of the paper's form over this one's, in the same interleaved rounds.
-    floor_ratio: the solve's time over what reading the weights once per gradient would take, at batch 1.
+    gradient_ms: median over the runs of a run's time over its own gradients (of one start: several share a reading).
+    floor_ratio: that over reading the weights of a gradient once, at batch 1.
     """
 
     form: str
@@ -48,6 +49,7 @@ class Row:
     both_ms: float = NAN
     both_p99_ms: float = NAN
     gradients: float = NAN
+    gradient_ms: float = NAN
     cost: float = NAN
     gap: float = NAN
     statuses: str = ""

@@ -60,8 +60,8 @@ def run_form(
         for row, method in zip(group, chosen, strict=True):
             if "left out" not in row.note:
                 _enter(row, qualities.get(_alike(method)), best)
-            if batch == 1 and row.role != "mppi" and floor.ms(row.gradients) > 0:
-                row.floor_ratio = row.forward_ms / floor.ms(row.gradients / method.starts)  # starts share a reading
+            if batch == 1 and row.role != "mppi":
+                row.floor_ratio = row.gradient_ms / floor.ms(1)
         show(group)
         rows += group
     return rows, floor, step

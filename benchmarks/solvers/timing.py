@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,9 +58,9 @@ class Timing:
         if done < self.method.iterations:
             self.row.say(f"iterations timed: {done} of {self.method.iterations}")
 
-        def job(turn: int) -> None:
+        def job(turn: int) -> Solution:
             problem, start = self.form.problem(self.rows(turn))
-            run(problem, start)
+            return run(problem, start)
 
         if seconds is None:
             seconds = 0.0
@@ -113,6 +114,8 @@ class Timing:
         """Put the times into the row."""
         if self.forward is not None:
             self.row.forward_ms, self.row.forward_p99_ms = self.forward.statistics()
+            if self.forward.shares and self.forward.factor == 1:
+                self.row.gradient_ms = 1e3 * self.method.starts * statistics.median(self.forward.shares)
         if self.both is not None:
             self.row.both_ms, self.row.both_p99_ms = self.both.statistics()
 

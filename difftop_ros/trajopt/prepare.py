@@ -20,7 +20,7 @@ from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution, Stopwatch
 from difftop_ros.trajopt.solve import solver_of
 from difftop_ros.trajopt.solvers import steppers
-from difftop_ros.trajopt.stepping import Stepper, iterate
+from difftop_ros.trajopt.stepping import Going, Stepper, iterate
 
 BACKENDS = ("compile", "cuda_graph", "compile+cuda_graph", "eager")
 WARM_UPS = 3  # runs before a capture, in which libraries allocate what they may not allocate in one
@@ -66,6 +66,7 @@ class PreparedSolver:
         self._stepper: Stepper = solver.stepper
         self._like, self._initial_like = problem.detached(), initial.detach()
         self._buffers: tuple[Tensor, ...] | None = None
+        self._step_of_rest: Step | None = None  # the step of a batch made smaller as its samples are done
         with torch.no_grad():
             solver.stepper.start(self._like, self._initial_like, options, False)  # the objective's own errors
             self._start, self._step = self._functions(backend)
@@ -116,18 +117,28 @@ class PreparedSolver:
             self._buffers = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in fresh)
             if "cuda_graph" in self.backend:
                 self._start, self._step = _captured(self._start, self._step, self._buffers)
+            elif initial.device.type == "cpu":
+                self._step_of_rest = self._for_fewer(problem, self._buffers)
         for buffer, tensor in zip(self._buffers, fresh):
             buffer.copy_(tensor)
         start, tensors = self._buffers[0], self._buffers[1:]
         on_cpu = initial.device.type == "cpu"
+        going = Going(problem, initial.device)
+
+        def step(state: Any) -> Any:
+            if self._step_of_rest is None:
+                return self._step(state, tensors)
+            state = going.gather(state)
+            return self._step(state, tensors) if going.whole else self._step_of_rest(state, _tensors(going.problem))
+
         state, deadline = iterate(
             lambda: self._start(start, tensors),
-            lambda state: self._step(state, tensors),
+            step,
             options,
             watch,
             ask=on_cpu or options.deadline_ms is not None,
         )
-        solution = self._stepper.solution(problem, state, options, deadline)
+        solution = self._stepper.solution(problem, going.scatter(state), options, deadline)
         return Solution(**{name: found.clone() for name, found in vars(solution).items()})
 
     def _functions(self, backend: str) -> tuple[Start, Step]:
@@ -145,7 +156,28 @@ class PreparedSolver:
         def step(state: Any, tensors: tuple[Tensor, ...]) -> Any:
             return stepper.step(problem_of(tensors), state, options, False)
 
-        return (_compiled(start), _compiled(step)) if "compile" in backend else (start, step)
+        self._plain_step = step
+        on_cpu = self._initial_like.device.type == "cpu"
+        return (_compiled(start, on_cpu), _compiled(step, on_cpu)) if "compile" in backend else (start, step)
+
+    def _for_fewer(self, problem: Problem, buffers: tuple[Tensor, ...]) -> Step | None:
+        """The step for any smaller batch of the sizes `Going` makes; None where there are none or it cannot be one."""
+        sizes = Going.sizes(len(buffers[0]))
+        if "compile" not in self.backend or not sizes:
+            return self._step if sizes else None
+        step = _compiled(self._plain_step, True, dynamic=None)
+        state = self._start(buffers[0], buffers[1:])
+        for size in {sizes[0], sizes[len(sizes) // 2], sizes[-1]}:
+            rows = torch.arange(size)
+            few = type(state)(*(part[rows] for part in state)), _tensors(problem.select(rows))
+            for part, whole in zip((*few[0], *few[1]), (*state, *buffers[1:])):
+                if part.shape != whole.shape:
+                    torch._dynamo.mark_dynamic(part, 0)
+            try:
+                step(*few)
+            except TrajoptError:  # an objective that holds for one size of the batch: all of it goes on to the end
+                return None
+        return step
 
     def _check(self, problem: Problem, initial: Tensor) -> None:
         like = self._like
@@ -179,15 +211,17 @@ def _tensors(problem: Problem) -> tuple[Tensor, ...]:
     return (problem.lower, problem.upper, *reference, *problem.context)
 
 
-def _compiled(function: Any) -> Any:
-    """The function compiled as one graph for its shapes. A failure of the first call is told in a sentence.
+def _compiled(function: Any, on_cpu: bool, dynamic: bool | None = False) -> Any:
+    """The function compiled as one graph for its shapes, or if `dynamic` is None for all sizes of what is marked.
 
+    A failure of the first call is told in a sentence.
     Compiled code is kept per code object, and only a few versions of it; so each function gets its own code object.
+    On a CPU the calls of its kernels are compiled as well: of a step at batch 1, Python takes an eighth to make them.
     """
     own = types.FunctionType(
         function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__
     )
-    fast = torch.compile(own, fullgraph=True, dynamic=False)
+    fast = torch.compile(own, fullgraph=True, dynamic=dynamic, options={"cpp_wrapper": True} if on_cpu else None)
     worked = False
 
     def call(*arguments: Any) -> Any:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from difftop_ros.trajopt.options import SolverOptions
 from difftop_ros.trajopt.problem import Problem
-from difftop_ros.trajopt.solution import Solution, Stopwatch, finite_samples, rows
+from difftop_ros.trajopt.solution import Ended, Solution, Stopwatch, finish, finite_samples, rows
+
+MULTIPLE = 16  # a sample's row of a matrix product has the same bits in all batches of a multiple of it, whoever is in
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,67 @@ class Stepper:
 
     def run(self, problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:
         """Solve from `initial` without a graph; ends early when every sample is done or the time is spent."""
+        going = Going(problem, initial.device)
+
+        def step(state: Any) -> Any:
+            state = going.gather(state)
+            return self.step(going.problem, state, options, False)
+
         state, deadline = iterate(
             lambda: self.start(problem, initial.detach(), options, False),
-            lambda state: self.step(problem, state, options, False),
+            step,
             options,
             Stopwatch(options, initial.device),
         )
-        return self.solution(problem, state, options, deadline)
+        return self.solution(problem, going.scatter(state), options, deadline)
+
+
+class Going:
+    """The samples of a batch that still go on, in a smaller batch as others are done. On a CPU alone: it asks who is.
+
+    problem: that of the samples in the smaller batch; all of it as long as `whole` is so.
+    """
+
+    def __init__(self, problem: Problem, device: torch.device) -> None:
+        self.problem = problem
+        self._asks = device.type == "cpu"
+        self._rows: Tensor | None = None  # where the samples of the smaller batch belong
+        self._all: Any = None  # the state of all samples when it was last made smaller
+
+    @staticmethod
+    def sizes(batch: int) -> list[int]:
+        """The sizes a batch may be made smaller to, ascending: multiples of MULTIPLE, if it is one."""
+        return [] if batch % MULTIPLE else list(range(MULTIPLE, 7 * batch // 8 + 1, MULTIPLE))
+
+    @property
+    def whole(self) -> bool:
+        """Whether no sample has been left behind yet."""
+        return self._rows is None
+
+    def gather(self, state: Any) -> Any:
+        """The state without samples that are done, or all of it if that would be hardly smaller.
+
+        Both sizes are multiples of MULTIPLE, which some that are done fill up: so the bits of a sample's result do not
+        depend on when its neighbours end.
+        """
+        sizes = self.sizes(len(state.done)) if self._asks else []
+        if not sizes:
+            return state
+        going = int((~state.done).sum())
+        size = next((size for size in sizes if size >= going), None)
+        if size is None:
+            return state
+        chosen = state.done.to(torch.uint8).argsort(stable=True)[:size]
+        self._all = self.scatter(state)
+        self._rows = chosen if self._rows is None else self._rows[chosen]
+        self.problem = self.problem.select(chosen)
+        return type(state)(*(part[chosen] for part in state))
+
+    def scatter(self, state: Any) -> Any:
+        """The state of all samples."""
+        if self._rows is None:
+            return state
+        return type(state)(*(kept.index_copy(0, self._rows, part) for kept, part in zip(self._all, state)))
 
 
 def iterate(
@@ -103,6 +159,13 @@ def is_better_end(value: Tensor, converged: Tensor, best: Tensor, initial: Tenso
     """
     rounding = 4 * torch.finfo(value.dtype).eps * best.abs()
     return (value < best) | (converged & (value <= best + rounding) & (value <= initial))
+
+
+def solution_of_best(problem: Problem, state: Any, options: SolverOptions, deadline: bool = False) -> Solution:
+    """Each sample's best iterate as a result, for states that keep it as best_actions, best_value, best_gradient."""
+    iterations = state.iterations
+    ended = Ended(state.finite, state.done, iterations, iterations + 1, state.initial_cost, deadline)
+    return finish(problem, state.best_actions, state.best_value, state.best_gradient, ended, options)
 
 
 def into_box(problem: Problem, actions: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def new_model(scale: Tensor, n: int, updates: int) -> Model:
 def product(model: Model, vector: Tensor, dense: bool) -> Tensor:
     """B v for vector (B, n)."""
     if dense:
-        return _times(model.memory, vector)
+        return _times(model.memory, vector, symmetric=True)
     inner = _times(model.memory, vector) * _signs(model.memory)
     return torch.addcmul(_times(model.memory.transpose(1, 2), inner), model.scale[:, None], vector)
 
@@ -129,10 +129,9 @@ def _solve(
 
     `small` (B,), what a residual's square is worth nothing below, keeps 0 / 0 and its derivative at bay.
     """
-    among = model._replace(memory=model.memory * (free[:, :, None] if dense else free[:, None]))
     solved, direction, square = guess, residual, _dot(residual, residual)
     for left in reversed(range(steps)):
-        image = product(among, direction, dense)
+        image = free * product(model, direction, dense)
         alpha = (square / (_dot(direction, image) + model.scale * small))[:, None]
         solved = torch.addcmul(solved, alpha, direction)
         if left:
@@ -148,10 +147,10 @@ def _dot(one: Tensor, two: Tensor) -> Tensor:
     return (one * two).sum(1)
 
 
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """(B, m, n) times (B, n) -> (B, m); written out where a compiler fuses it."""
+def _times(matrix: Tensor, vector: Tensor, symmetric: bool = False) -> Tensor:
+    """(B, m, n) times (B, n) -> (B, m); written out where a compiler fuses it, which sums best over rows."""
     if torch.compiler.is_compiling():
-        return (matrix * vector[:, None]).sum(2)
+        return (matrix * vector[:, :, None]).sum(1) if symmetric else (matrix * vector[:, None]).sum(2)
     return torch.bmm(matrix, vector[:, :, None]).squeeze(2)
 
 

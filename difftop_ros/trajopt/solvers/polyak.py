@@ -14,8 +14,8 @@ from torch import Tensor
 
 from difftop_ros.trajopt.options import SolverOptions, positive
 from difftop_ros.trajopt.problem import Problem
-from difftop_ros.trajopt.solution import Ended, Solution, finish, finite_samples, largest, projected_gradient, rows
-from difftop_ros.trajopt.stepping import Stepper, evaluate, into_box, is_better_end
+from difftop_ros.trajopt.solution import Solution, finite_samples, largest, projected_gradient, rows
+from difftop_ros.trajopt.stepping import Stepper, evaluate, into_box, is_better_end, solution_of_best
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,7 @@ def step_polyak(problem: Problem, state: PolyakState, options: SolverOptions, gr
     )
 
 
-def solution_polyak(problem: Problem, state: PolyakState, options: SolverOptions, deadline: bool = False) -> Solution:
-    """Each sample's best iterate as a result."""
-    iterations = state.iterations
-    ended = Ended(state.finite, state.done, iterations, iterations + 1, state.initial_cost, deadline)
-    return finish(problem, state.best_actions, state.best_value, state.best_gradient, ended, options)
-
-
-POLYAK = Stepper(start_polyak, step_polyak, solution_polyak)
+POLYAK = Stepper(start_polyak, step_polyak, solution_of_best)
 
 
 def solve_polyak(problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
 from difftop_ros.trajopt.problem import Problem
-from difftop_ros.trajopt.solution import Ended, Solution, finish, finite_samples, largest, projected_gradient, rows
-from difftop_ros.trajopt.stepping import Stepper, evaluate, into_box, is_better_end
+from difftop_ros.trajopt.solution import Solution, finite_samples, largest, projected_gradient, rows
+from difftop_ros.trajopt.stepping import Stepper, evaluate, into_box, is_better_end, solution_of_best
 
 SUFFICIENT = 1e-4  # Armijo: the share of the predicted decrease a step must achieve
 FIRST_STEP = 0.3  # root mean square length of the first trial step, in a box of half-width 1
@@ -127,14 +127,7 @@ def step_spg(problem: Problem, state: SpgState, options: SolverOptions, graph: b
     )
 
 
-def solution_spg(problem: Problem, state: SpgState, options: SolverOptions, deadline: bool = False) -> Solution:
-    """Each sample's best iterate as a result."""
-    iterations = state.iterations
-    ended = Ended(state.finite, state.done, iterations, iterations + 1, state.initial_cost, deadline)
-    return finish(problem, state.best_actions, state.best_value, state.best_gradient, ended, options)
-
-
-SPG = Stepper(start_spg, step_spg, solution_spg)
+SPG = Stepper(start_spg, step_spg, solution_of_best)
 
 
 def solve_spg(problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:
