@@ -6,6 +6,7 @@ The iterations are the solver's own (stepping.py); here they are only compiled, 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -157,8 +158,33 @@ class PreparedSolver:
             return stepper.step(problem_of(tensors), state, options, False)
 
         self._plain_step = step
+        if "compile" not in backend:
+            return start, step
+
+        # The start's guards see whether the objective is what it was compiled for; the steps rely on them. Each version
+        # of the start has a number, and the step that goes with it.
+        @torch.compiler.assume_constant_result
+        def number() -> int:  # runs while the start is compiled, and not in a call
+            return next(numbers)
+
+        def numbered(initial: Tensor, tensors: tuple[Tensor, ...]) -> Any:
+            return start(initial, tensors), number()
+
         on_cpu = self._initial_like.device.type == "cpu"
-        return (_compiled(start, on_cpu), _compiled(step, on_cpu)) if "compile" in backend else (start, step)
+        numbers, now = itertools.count(), 0
+        begin, steps = _compiled(numbered, on_cpu), {}
+
+        def begun(initial: Tensor, tensors: tuple[Tensor, ...]) -> Any:
+            nonlocal now
+            state, now = begin(initial, tensors)
+            return _apart(state)
+
+        def gone_on(state: Any, tensors: tuple[Tensor, ...]) -> Any:
+            if now not in steps:
+                steps[now] = _compiled(step, on_cpu, guarded=False)
+            return steps[now](state, tensors)
+
+        return begun, gone_on
 
     def _for_fewer(self, problem: Problem, buffers: tuple[Tensor, ...]) -> Step | None:
         """The step for any smaller batch of the sizes `Going` makes; None where there are none or it cannot be one."""
@@ -211,17 +237,31 @@ def _tensors(problem: Problem) -> tuple[Tensor, ...]:
     return (problem.lower, problem.upper, *reference, *problem.context)
 
 
-def _compiled(function: Any, on_cpu: bool, dynamic: bool | None = False) -> Any:
+def _apart(state: Any) -> Any:
+    """The state with no two parts in the same memory: a step is compiled for either, and no later state shares any."""
+    seen: set[int] = set()
+    parts = []
+    for part in state:
+        parts.append(part.clone() if part.data_ptr() in seen else part)
+        seen.add(part.data_ptr())
+    return type(state)(*parts)
+
+
+def _compiled(function: Any, on_cpu: bool, dynamic: bool | None = False, guarded: bool = True) -> Any:
     """The function compiled as one graph for its shapes, or if `dynamic` is None for all sizes of what is marked.
 
     A failure of the first call is told in a sentence.
     Compiled code is kept per code object, and only a few versions of it; so each function gets its own code object.
     On a CPU the calls of its kernels are compiled as well: of a step at batch 1, Python takes an eighth to make them.
+    Without guards, a twentieth of such a step, the caller sees to it that it is called for what it was compiled for.
     """
     own = types.FunctionType(
         function.__code__.replace(), function.__globals__, function.__name__, None, function.__closure__
     )
-    fast = torch.compile(own, fullgraph=True, dynamic=dynamic, options={"cpp_wrapper": True} if on_cpu else None)
+    options: dict[str, Any] = {"cpp_wrapper": True} if on_cpu else {}
+    if not guarded:
+        options["guard_filter_fn"] = lambda guards: [False for _ in guards]
+    fast = torch.compile(own, fullgraph=True, dynamic=dynamic, options=options)
     worked = False
 
     def call(*arguments: Any) -> Any:

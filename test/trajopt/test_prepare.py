@@ -120,6 +120,20 @@ def test_weights_are_read_live(prepared) -> None:
     assert torch.equal(solver(context, initial).final_cost, before)
 
 
+def test_what_the_objective_reads_may_change_between_calls(prepared) -> None:
+    solver, problem, nets = prepared
+    dynamics, weight = nets.dynamics, nets.reward.weight
+    same(solver, problem, 1)
+    nets.dynamics = torch.nn.Linear(Z + A, Z, bias=False)  # one tensor less
+    nets.reward.weight = torch.nn.Parameter(2 * weight.detach())
+    try:
+        same(solver, problem, 2)
+        same(solver, problem, 3)
+    finally:
+        nets.dynamics, nets.reward.weight = dynamics, weight
+    same(solver, problem, 4)
+
+
 def test_the_implicit_adjoint_reaches_weights_and_context(prepared) -> None:
     solver, problem, nets = prepared
     found = []

@@ -81,7 +81,7 @@ def start_qn(problem: Problem, initial: Tensor, options: SolverOptions, graph: b
         done=~finite | (norm <= options.tolerance),
         finite=finite,
         iterations=torch.zeros_like(value, dtype=torch.long),
-        initial_cost=value.clone(),  # its own memory: a step compiled for two names of one tensor is another one
+        initial_cost=value,
         scale=model.scale,
         fresh=model.fresh,
         memory=model.memory,
