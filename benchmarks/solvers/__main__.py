@@ -30,8 +30,8 @@ columns  forward, with backward   median and p99 of interleaved runs [ms]; backw
                                 method found)
          x forward ...          how many times faster than the paper's form, Levenberg-Marquardt on offset - G by
                                 theseus-ai, 100 iterations, with the step size that suits the form best
-         x floor                a run's time over reading the weights once for each of its gradients, at the bandwidth
-                                measured here (median of the runs)
+         x floor                a run's time over reading the weights once for each of its gradients, medians of both in
+                                the same rounds
 """
 
 

@@ -5,6 +5,7 @@ Interleaved, because a busy machine slows everything for a while: one round runs
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks.solvers.nets import Form
 from difftop_ros.trajopt import Solution
 
+GRADIENTS = 10  # as many readings in a row as a solve makes, the first of them from a cold cache
 SLOW_S, SLOWER_S = 0.5, 3.0  # jobs slower than these run in the first few rounds, or once
 
 
@@ -74,23 +76,35 @@ def interleave(jobs: list[Job], repeats: int, budget_s: float, device: str) -> N
 
 @dataclass(frozen=True)
 class Floor:
-    """What one gradient at batch 1 must read, and how fast it can be read here."""
+    """What one gradient at batch 1 must read, and how fast it can be read here.
+
+    megabytes: weights that it touches, unique_megabytes of them different; gigabytes_per_s: the fastest reading of
+    these. `job` reads as much as `GRADIENTS` gradients do, to be timed in the rounds of the solves.
+    """
 
     megabytes: float
     unique_megabytes: float
     gigabytes_per_s: float
     copy_gigabytes_per_s: float
+    job: Job
 
-    def ms(self, gradients: float) -> float:
-        """The least time [ms] of so many gradients, if reading weights were all there is to do."""
-        return gradients * self.megabytes / self.gigabytes_per_s
+    @property
+    def best_ms(self) -> float:
+        """The least time [ms] of a gradient, if reading weights were all there is to do and the machine idle."""
+        return self.megabytes / self.gigabytes_per_s
+
+    @property
+    def ms(self) -> float:
+        """The same as the median of the readings between the solves [ms]: what the machine gave in that time."""
+        return 1e3 * statistics.median(self.job.seconds) / GRADIENTS if self.job.seconds else math.nan
 
 
 def measure_floor(form: Form, device: str) -> Floor:
     """Count the weights that a gradient touches, forward and backward; time a product with a matrix of their size.
 
     The matrix is as large as the net's own weights, so it sits in the same cache as they do: a stricter floor than
-    the bandwidth of main memory, which the copy of 256 MB shows.
+    the bandwidth of main memory, which the copy of 256 MB shows. Times of solves are to be compared with those of
+    `job`, run in the same rounds: the best reading of an idle moment is no measure for the median of a busy hour.
     """
     touched, seen = 0, {}
     handles = []
@@ -116,4 +130,11 @@ def measure_floor(form: Form, device: str) -> Floor:
     source = torch.zeros(1 << 26, device=device)
     aim = torch.zeros_like(source)
     copy = min(timed(lambda: aim.copy_(source), device) for _ in range(5))
-    return Floor(touched / 1e6, unique / 1e6, matrix.nbytes / product / 1e9, 2 * source.nbytes / copy / 1e9)
+    times = round(GRADIENTS * touched / matrix.nbytes)
+
+    def read() -> None:
+        for _ in range(times):
+            torch.mv(matrix, vector)
+
+    speed, copied = matrix.nbytes / product / 1e9, 2 * source.nbytes / copy / 1e9
+    return Floor(touched / 1e6, unique / 1e6, speed, copied, Job(lambda _: read()))

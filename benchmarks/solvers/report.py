@@ -101,7 +101,8 @@ def floor_line(floor: Floor) -> str:
     return (
         f"{floor.megabytes:.1f} MB of weights per gradient ({floor.unique_megabytes:.1f} MB of them "
         f"different) at {floor.gigabytes_per_s:.1f} GB/s (matrix-vector product of that size; main memory copies at "
-        f"{floor.copy_gigabytes_per_s:.1f} GB/s): {floor.ms(1):.3f} ms per gradient"
+        f"{floor.copy_gigabytes_per_s:.1f} GB/s): {floor.best_ms:.3f} ms per gradient at best, {floor.ms:.3f} ms as "
+        "the median of readings in the rounds of the solves"
     )
 
 

@@ -34,7 +34,7 @@ class Row:
 
     forward_ratio, both_ratio: the time of the paper's form over this one's, in the same interleaved rounds.
     gradient_ms: median over the runs of a run's time over its own gradients (of one start: several share a reading).
-    floor_ratio: that over reading the weights of a gradient once, at batch 1.
+    floor_ratio: that over reading the weights of a gradient once, at batch 1, the median in the same rounds.
     """
 
     form: str

@@ -56,12 +56,12 @@ def run_form(
                 best = torch.cat([torch.minimum(best[:n], quality.cost), best[n:]])
     rows = []
     for batch in plan.batches:
-        group = time_group(form, batch, chosen, plan, say)
+        group = time_group(form, batch, chosen, plan, floor, say)
         for row, method in zip(group, chosen, strict=True):
             if "left out" not in row.note:
                 _enter(row, qualities.get(_alike(method)), best)
             if batch == 1 and row.role != "mppi":
-                row.floor_ratio = row.gradient_ms / floor.ms(1)
+                row.floor_ratio = row.gradient_ms / floor.ms
         show(group)
         rows += group
     return rows, floor, step

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.solvers.measure import SLOW_S, Job, interleave, timed
+from benchmarks.solvers.measure import SLOW_S, Floor, Job, interleave, timed
 from benchmarks.solvers.methods import Method, Solvers
 from benchmarks.solvers.nets import SAMPLES, Form
 from benchmarks.solvers.rows import Plan, Row
@@ -120,8 +120,10 @@ class Timing:
             self.row.both_ms, self.row.both_p99_ms = self.both.statistics()
 
 
-def time_group(form: Form, batch: int, chosen: list[Method], plan: Plan, say: Callable[[str], None]) -> list[Row]:
-    """The rows of all methods on one form at one batch size, timed in interleaved rounds."""
+def time_group(
+    form: Form, batch: int, chosen: list[Method], plan: Plan, floor: Floor, say: Callable[[str], None]
+) -> list[Row]:
+    """The rows of all methods on one form at one batch size, timed in interleaved rounds, at batch 1 with the floor."""
     solvers = Solvers(form, batch)
     timings = [Timing(solvers, method, plan) for method in chosen]
     for timing in timings:
@@ -129,6 +131,8 @@ def time_group(form: Form, batch: int, chosen: list[Method], plan: Plan, say: Ca
         timing.prepare()
     say(f"{form.name}, batch {batch}: timing")
     jobs = [job for t in timings for job in (t.forward, t.both) if job is not None]
+    if batch == 1:
+        jobs.append(floor.job)
     interleave(jobs, plan.repeats, plan.group_s, plan.device)
     for timing in timings:
         timing.fill()
