@@ -62,7 +62,7 @@ def markdown(rows: Rows) -> str:
     """The table: a row per policy and observation, a column per task, the mean over the tasks all of them did."""
     groups = grouped(rows)
     columns = sorted({column for group in groups.values() for column in group})
-    head = ["policy", "observation", *(f"{task}, {demos} demos" for task, demos, _ in columns)]
+    head = ["policy", "observation", *(f"{task}, {demos} demos, {steps} steps" for task, demos, steps in columns)]
     head += ["mean", "seeds", "ms per action p50 / p99", "ms per training step", "parameters"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for (policy, observation), group in sorted(groups.items(), key=lambda item: -_mean(item[1], columns)):
@@ -111,7 +111,7 @@ def plot(rows: Rows, path: Path) -> Path:
                      hatch="//" if name[1] == "state" else None, capsize=2, error_kw={"lw": 0.8})  # fmt: skip
         axes.bar(0, 0, color=colour, hatch="//" if name[1] == "state" else None, label=f"{name[0]}, {name[1]}")
     axes.set(ylabel="success", ylim=(0, 1.02))
-    axes.set_xticks(range(len(columns)), [f"{task}\n{demos} demos" for task, demos, _ in columns])
+    axes.set_xticks(range(len(columns)), [f"{task}\n{demos} demos, {steps} steps" for task, demos, steps in columns])
     axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
