@@ -127,8 +127,8 @@ def _counted(episodes: EpisodeDataset, job: TrainingJob) -> str:
     if short:
         shortest = min(short, key=lambda episode: episode.steps)
         text += (
-            f" ({len(short)} shorter than the horizon of {horizon} steps are used with their last command repeated, the "
-            f"shortest is {shortest.name} with {shortest.steps})"
+            f" ({len(short)} shorter than the horizon of {horizon} steps are used with their last command repeated, "
+            f"the shortest is {shortest.name} with {shortest.steps})"
         )
     return text
 
