@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.solvers import report
-from benchmarks.solvers.measure import Job, measure_floor
+from benchmarks.solvers.measure import GRADIENTS, Job, measure_floor
 from benchmarks.solvers.methods import coupled_closed_form
 from benchmarks.solvers.nets import FORMS, Form, load_forms
 from benchmarks.solvers.rows import Row
@@ -45,7 +46,30 @@ def test_the_floor_counts_each_weight_once_per_use_and_direction(forms: dict[str
     floor = measure_floor(form, "cpu")
     assert floor.megabytes == pytest.approx(2 * once / 1e6)
     assert floor.unique_megabytes == pytest.approx(weights(net) / 1e6)
-    assert floor.ms(11) == pytest.approx(11 * 2 * once / 1e6 / floor.gigabytes_per_s)
+    assert floor.best_ms == pytest.approx(2 * once / 1e6 / floor.gigabytes_per_s)
+
+
+class Reading(TorchDispatchMode):
+    """Counts the bytes of matrices that are multiplied with a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.mv.default:
+            self.bytes += args[0].nbytes
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_floor_of_the_rounds_reads_as_much_as_ten_gradients(forms: dict[str, Form]):
+    floor = measure_floor(forms["rl"], "cpu")
+    assert math.isnan(floor.ms), "nothing was timed yet"
+    with Reading() as reading:
+        floor.job.time(0, "cpu")
+    assert reading.bytes / 1e6 == pytest.approx(GRADIENTS * floor.megabytes, rel=0.02)
+    floor.job.seconds[:] = [0.02, 0.01, 0.04]
+    assert floor.ms == pytest.approx(20 / GRADIENTS)
 
 
 def test_nets_are_trained_once_and_the_same_again(forms: dict[str, Form], tmp_path):
