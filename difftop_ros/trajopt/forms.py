@@ -20,10 +20,11 @@ from difftop_ros.trajopt.options import TrajoptError
 class LatentRollout:
     """G = sum_t discount^t reward(z_t, a_t) + discount^H value(z_H), z_{t+1} = dynamics(z_t, a_t), z_0 = context[0].
 
-    The RL form of arXiv 2402.05421, eq. 1, with reward in place of cost. Per time step, for a batch of B:
-    dynamics: (z (B, Z), a (B, A), *rest) -> (B, Z);  reward: (z, a, *rest) -> (B,);  value: (z (B, Z), *rest) -> (B,),
-    or None for no terminal value. `rest` is what follows z_0 in the problem's context. Prefer the mean of twin values:
-    their minimum has kinks.
+    The RL form of arXiv 2402.05421, eq. 1, with reward in place of cost. For a batch of B:
+    dynamics: (z (B, Z), a (B, A), *rest) -> (B, Z), step by step;  reward: (z, a, *rest) -> (B,), asked for all steps at
+    once, as a batch of B H;  value: (z (B, Z), *rest) -> (B,), or None for no terminal value. `rest` is what follows z_0
+    in the problem's context, every row beside the state it belongs to. Prefer the mean of twin values: their minimum
+    has kinks.
     timed: which of `rest` (0 for context[1]) hold data per time step, (B, H + 1, ...) or without a terminal value
     (B, H, ...): a reference to follow, a known disturbance. Step t is given its [:, t], the terminal value [:, H].
     Raises TrajoptError naming the function whose output, or the context whose shape, does not fit.
@@ -41,15 +42,15 @@ class LatentRollout:
 
     def __call__(self, actions: Tensor, start: Tensor, *rest: Tensor) -> Tensor:
         """Return (B,) of actions (B, H, A) from the latent state `start` (B, Z)."""
-        self.check(actions, start, *rest)
-        state, weight = start, 1.0
-        total = actions.new_zeros(actions.shape[0])
-        for step, action in enumerate(actions.unbind(1)):
-            now = self.at(step, *rest)
-            total = total + weight * self.reward_of(state, action, *now)
-            state = self.next_state(state, action, *now)
-            weight *= self.discount
-        return total if self.value is None else total + weight * self.value_of(state, *self.at(-1, *rest))
+        states = self.states(actions, start, *rest)
+        batch, horizon = actions.shape[:2]
+        # all rewards at once: at a small batch reading the weights is what takes time, and this reads them once
+        rewards = self.reward_of(states[:, :-1].flatten(0, 1), actions.flatten(0, 1), *self.staged(horizon, *rest))
+        weights = self.discount ** torch.arange(horizon, dtype=rewards.dtype, device=rewards.device)
+        total = (rewards.view(batch, horizon) * weights).sum(1)
+        if self.value is None:
+            return total
+        return total + self.discount**horizon * self.value_of(states[:, -1], *self.at(-1, *rest))
 
     def states(self, actions: Tensor, start: Tensor, *rest: Tensor) -> Tensor:
         """The states (B, H + 1, Z) that actions (B, H, A) lead through."""
@@ -58,6 +59,13 @@ class LatentRollout:
         for step, action in enumerate(actions.unbind(1)):
             states.append(self.next_state(states[-1], action, *self.at(step, *rest)))
         return torch.stack(states, dim=1)
+
+    def staged(self, horizon: int, *rest: Tensor) -> tuple[Tensor, ...]:
+        """What follows state and action for all (sample, step) pairs as one batch of B H, a sample's steps in a row."""
+        return tuple(
+            (x[:, :horizon] if i in self.timed else x[:, None].expand(-1, horizon, *x.shape[1:])).flatten(0, 1)
+            for i, x in enumerate(rest)
+        )
 
     def at(self, step: int, *rest: Tensor) -> tuple[Tensor, ...]:
         """What the functions are given after state and action at a time step; -1 for the terminal value."""
@@ -89,7 +97,7 @@ class LatentRollout:
 
     def reward_of(self, state: Tensor, action: Tensor, *now: Tensor) -> Tensor:
         """reward, its output's shape checked."""
-        return shaped("reward", self.reward(state, action, *now), (state.shape[0],), "one number per sample")
+        return shaped("reward", self.reward(state, action, *now), (state.shape[0],), "one number per sample and time step")
 
     def value_of(self, state: Tensor, *now: Tensor) -> Tensor:
         """value, its output's shape checked. Only where there is one."""

@@ -90,3 +90,26 @@ def test_bc_has_a_loss_of_its_own(make_policy, frames):
     policy = make_policy(policy="bc", obs_steps=1)
     loss = policy.net.loss(*batch(policy, frames))
     assert list(loss.parts) == ["base_mse"] and float(loss.parts["base_mse"]) == pytest.approx(float(loss.total))
+
+
+@pytest.mark.parametrize("dynamics", ["none", "latent"])
+@pytest.mark.parametrize("proximal", [0.5, 0.1])
+def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradient(
+    make_policy, frames, monkeypatch, dynamics, proximal
+):
+    from dataclasses import replace
+
+    policy = make_policy(obs_steps=1, iterations=12, proximal=proximal, dynamics=dynamics, cg_iterations=6)
+    net = policy.net.train().requires_grad_(True)
+    given = batch(policy, frames)
+
+    def gradient() -> torch.Tensor:
+        net.zero_grad()
+        torch.manual_seed(0)
+        net.loss(*given).total.backward()
+        return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+    found, options = gradient(), net.solver_options
+    monkeypatch.setattr(net, "solver_options", lambda *a, **k: replace(options(*a, **k), dense_limit=1000))
+    exact = gradient()
+    assert (found - exact).norm() < 1e-3 * exact.norm()

@@ -52,7 +52,7 @@ def test_a_rollout_is_its_sum_written_out(end) -> None:
 
 
 @pytest.mark.parametrize("end", [True, False])
-def test_data_per_time_step_come_one_step_at_a_time_and_the_rest_whole(end: bool) -> None:
+def test_rewards_are_asked_for_at_once_and_data_per_time_step_reach_each_function(end: bool) -> None:
     seen: list[tuple[str, Tensor, Tensor]] = []
 
     def watch(name: str, function):
@@ -65,10 +65,13 @@ def test_data_per_time_step_come_one_step_at_a_time_and_the_rest_whole(end: bool
     form = LatentRollout(watch("d", dynamics), watch("r", reward), watch("v", value) if end else None, timed=(1,))
     code, plan = normal(B, 7), normal(B, H + end, 2)
     form(normal(B, H, A), normal(B, Z), code, plan)
-    assert [name for name, _, _ in seen] == ["r", "d"] * H + ["v"] * end
-    for index, (name, whole, now) in enumerate(seen):
+    assert [name for name, _, _ in seen] == ["d"] * H + ["r"] + ["v"] * end
+    _, all_codes, all_plans = seen.pop(H)
+    assert torch.equal(all_codes.view(B, H, 7), code[:, None].expand(B, H, 7))
+    assert torch.equal(all_plans.view(B, H, 2), plan[:, :H])
+    for step, (_, whole, now) in enumerate(seen):
         assert whole is code
-        assert torch.equal(now, plan[:, H if name == "v" else index // 2])
+        assert torch.equal(now, plan[:, step])
 
 
 def test_chunk_and_tracking_values() -> None:
@@ -89,9 +92,9 @@ WRONG = [
     (problem(LatentRollout(lambda z, a: (z, a), reward), START), r"dynamics returned a tuple; expected shape \(3, 5\)"),
     (
         problem(LatentRollout(dynamics, lambda z, a: z[:, :1]), START),
-        r"reward returned shape \(3, 1\); expected shape \(3,\)",
+        r"reward returned shape \(12, 1\); expected shape \(12,\), one number per sample and time step",
     ),
-    (problem(LatentRollout(dynamics, lambda z, a: 0.0), START), r"reward returned a float; expected shape \(3,\)"),
+    (problem(LatentRollout(dynamics, lambda z, a: 0.0), START), r"reward returned a float; expected shape \(12,\)"),
     (
         problem(LatentRollout(dynamics, reward, lambda z: z), START),
         r"value returned shape \(3, 5\); expected shape \(3,\)",

@@ -124,7 +124,7 @@ def _expand(
     with torch.no_grad():
         states = form.states(actions, start, *rest)
     z = states.shape[2]
-    stage = _staged(form, rest, horizon)
+    stage = form.staged(horizon, *rest)
     point = torch.cat([states[:, :-1], actions], dim=2).flatten(0, 1)
     weight = form.discount ** torch.arange(horizon, dtype=actions.dtype, device=actions.device).repeat(batch)
     with torch.enable_grad():
@@ -153,14 +153,6 @@ def _expand(
         return None
     c, cc = stages[0].reshape(batch, horizon, -1), stages[1].reshape(batch, horizon, z + joints, -1)
     return _scaled(_Expansion(states, f, c, cc, *terminal))
-
-
-def _staged(form: LatentRollout, rest: list[Tensor], horizon: int) -> list[Tensor]:
-    """The context after the latent state for a batch of B H points, step by step within each sample."""
-    return [
-        (x[:, :horizon] if i in form.timed else x[:, None].expand(-1, horizon, *x.shape[1:])).flatten(0, 1)
-        for i, x in enumerate(rest)
-    ]
 
 
 def _gradient(cost: Tensor, leaf: Tensor) -> Tensor:
