@@ -63,7 +63,7 @@ class PolicyConfig:
     dynamics: str = "none"
     solver: str = "qn"
     iterations: int = 8
-    cg_iterations: int = 6
+    cg_iterations: int = 20
     code_modes: int = 1
     code_samples: int = 1
     kl_weight: float = 1e-2

@@ -21,10 +21,10 @@ class LatentRollout:
     """G = sum_t discount^t reward(z_t, a_t) + discount^H value(z_H), z_{t+1} = dynamics(z_t, a_t), z_0 = context[0].
 
     The RL form of arXiv 2402.05421, eq. 1, with reward in place of cost. For a batch of B:
-    dynamics: (z (B, Z), a (B, A), *rest) -> (B, Z), step by step;  reward: (z, a, *rest) -> (B,), asked for all steps at
-    once, as a batch of B H;  value: (z (B, Z), *rest) -> (B,), or None for no terminal value. `rest` is what follows z_0
-    in the problem's context, every row beside the state it belongs to. Prefer the mean of twin values: their minimum
-    has kinks.
+    dynamics: (z (B, Z), a (B, A), *rest) -> (B, Z), step by step;  reward: (z, a, *rest) -> (B,), asked for all steps
+    at once, as a batch of B H;  value: (z (B, Z), *rest) -> (B,), or None for no terminal value. `rest` is what follows
+    z_0 in the problem's context, every row beside the state it belongs to. Prefer the mean of twin values: their
+    minimum has kinks.
     timed: which of `rest` (0 for context[1]) hold data per time step, (B, H + 1, ...) or without a terminal value
     (B, H, ...): a reference to follow, a known disturbance. Step t is given its [:, t], the terminal value [:, H].
     Raises TrajoptError naming the function whose output, or the context whose shape, does not fit.
@@ -97,7 +97,8 @@ class LatentRollout:
 
     def reward_of(self, state: Tensor, action: Tensor, *now: Tensor) -> Tensor:
         """reward, its output's shape checked."""
-        return shaped("reward", self.reward(state, action, *now), (state.shape[0],), "one number per sample and time step")
+        expected = (state.shape[0],)
+        return shaped("reward", self.reward(state, action, *now), expected, "one number per sample and time step")
 
     def value_of(self, state: Tensor, *now: Tensor) -> Tensor:
         """value, its output's shape checked. Only where there is one."""

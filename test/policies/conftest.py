@@ -38,7 +38,9 @@ def make_policy(arm) -> Callable[..., Policy]:
         with torch.no_grad():
             net.base[-1].weight.mul_(10)  # plans that differ from one another
             if config.get("policy") != "bc":  # and a cost that moves them
-                for layer in (net.cost.from_actions, net.cost.from_context, net.cost.rest[-1]):
+                chunk = config.get("dynamics", "none") == "none"
+                cost = net.cost
+                for layer in (cost.from_actions, cost.from_context, cost.rest[-1]) if chunk else cost.stage_cost[::2]:
                     layer.weight.mul_(4)
         extent = np.full(net.shape, reach)
         net.scaler.fit(-extent, extent)

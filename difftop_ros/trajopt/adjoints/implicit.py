@@ -20,6 +20,8 @@ from difftop_ros.trajopt.options import SolverOptions, Status
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution, rows
 
+CG_ROUNDINGS = 100  # relative residual, in roundings of the dtype, at which conjugate gradients have solved a sample
+
 
 def attach_implicit(problem: Problem, solution: Solution, options: SolverOptions) -> Tensor:
     """Actions (B, H, A) equal to the solution's, whose backward pass reaches the problem's parameters and tensors.
@@ -152,13 +154,13 @@ def _conjugate_gradients(product: Callable[[Tensor], Tensor], target: Tensor, op
     solved = torch.zeros_like(target)
     residual = direction = target
     square = start = residual.square().sum(1)
-    tiny = torch.finfo(target.dtype).tiny
+    tiny, enough = torch.finfo(target.dtype).tiny, (CG_ROUNDINGS * torch.finfo(target.dtype).eps) ** 2
     for index in range(options.cg_iterations):
         image = product(direction)
         usable = torch.isfinite(image).all(1)
         image = torch.where(usable[:, None], image, torch.zeros_like(image))
         curvature, length = (direction * image).sum(1), direction.square().sum(1)
-        running = usable & (square > 1e-24 * start) & (length > 0)
+        running = usable & (square > enough * start) & (length > 0)
         convex = curvature > options.curvature_floor * length
         lifted = torch.maximum(curvature.abs(), options.curvature_floor * length).clamp_min(tiny)
         alpha = torch.where(running & (convex | (index == 0)), square / lifted, zero)
