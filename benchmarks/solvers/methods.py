@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.solvers.nets import SAMPLES, Form
-from difftop_ros.trajopt import PolyakSettings, PreparedSolver, Problem, Solution, SolverOptions, prepare, solve
+from difftop_ros.trajopt import (
+    PolyakSettings,
+    PreparedSolver,
+    Problem,
+    QnSettings,
+    Solution,
+    SolverOptions,
+    prepare,
+    solve,
+)
 from difftop_ros.trajopt import solvers as table
 
 STEPS = (1e-6, 1e-5, 1e-4, 1e-3, 5e-3, 1e-2)  # step sizes among which the paper's form gets its best
@@ -70,7 +79,9 @@ class Method:
         return ""
 
 
-def methods(quick: bool, step: float, only: tuple[str, ...] | None = None) -> list[Method]:
+def methods(
+    quick: bool, step: float, only: tuple[str, ...] | None = None, curvature: Tensor | None = None
+) -> list[Method]:
     """All rows; `step` is the step size of the paper's form that suits the form best."""
     paper_iterations = 10 if quick else 100
     counts = (5, 10) if quick else (5, 8, 10, 13, MOST)
@@ -82,6 +93,13 @@ def methods(quick: bool, step: float, only: tuple[str, ...] | None = None) -> li
         rows += [Method("qn compiled, 2 starts", "qn", n, mode="compiled", starts=2) for n in (10, MOST)]
         rows += [Method("qn compiled", "qn", n, mode="compiled") for n in counts]
         rows += [Method("qn graph", "qn", n, mode="graph") for n in counts]
+    if curvature is not None:  # the mean over other problems of the form, reckoned once per net and not timed
+        known, few = QnSettings(curvature=curvature), (3,) if quick else (2, 3, 4, 6)
+        modes = ("eager",) if quick else ("eager", "compiled", "graph")
+        labels = {"eager": "qn", "compiled": "qn compiled", "graph": "qn graph"}
+        rows += [
+            Method(f"{labels[mode]}, known curvature", "qn", n, mode, settings=known) for mode in modes for n in few
+        ]
     rows += [Method("spg", "spg", n) for n in ((10,) if quick else (10, 20))]
     rows += [
         Method("newton", "newton", 2 if quick else 5),
@@ -131,7 +149,8 @@ class Solvers:
             return lambda problem, start: solve(problem, start, options)
         problem, start = self.form.problem(torch.arange(self.batch) % SAMPLES)
         backend = "cuda_graph" if method.mode == "graph" else "compile+cuda_graph" if start.is_cuda else "compile"
-        key = replace(method, iterations=MOST)  # prepared for the most, called for fewer
+        # prepared for the most, called for fewer; where the iterations' memory is rows of the model, for just as many
+        key = replace(method, iterations=MOST) if method.settings is None else method
         if key not in self._prepared:
             self._prepared[key] = prepare(problem, start, key.options(adjoint=True), backend)
         prepared = self._prepared[key]

@@ -19,7 +19,7 @@ from tqdm import trange
 
 from benchmarks.solvers.worlds import PendulumChain, TwoWays
 from difftop_ros.nets.heads import ChunkCost, GaussianHead, mlp
-from difftop_ros.trajopt import ActionChunk, LatentRollout, Problem, SolverOptions, solve
+from difftop_ros.trajopt import ActionChunk, LatentRollout, Problem, SolverOptions, mean_curvature, solve
 
 LATENT, FEATURES, CODE = 50, 128, 8
 SAMPLES = 128  # unseen start states or situations per form
@@ -120,6 +120,7 @@ class Form:
     context: Tensor
     start: Tensor
     proximal: float
+    curvature: Tensor | None = None  # (n, n), the mean over other problems of this form; where it helps
 
     @property
     def variables(self) -> int:
@@ -148,6 +149,7 @@ class Form:
         """The same form on another device."""
         self.net.to(device)
         self.context, self.start = self.context.to(device), self.start.to(device)
+        self.curvature = None if self.curvature is None else self.curvature.to(device)
         return self
 
 
@@ -182,21 +184,30 @@ def _make_il(size: Size) -> IlNet:
 
 
 def _form(name: str, size: Size, net: nn.Module, proximal: float) -> Form:
-    generator = torch.Generator().manual_seed(1_000_000)
-    with torch.no_grad():
-        if isinstance(net, RlNet):
-            world = PendulumChain(size.actions)
-            context = net.encode(world.observe(world.reset(SAMPLES, generator)))
-            start = net.rollout_prior(context, size.horizon)
-            objective: Callable[..., Tensor] = LatentRollout(net.dynamics, net.reward, net.value, 0.99)
-            prepare: Callable[[Tensor], Tensor] = nn.Identity()
-        else:
-            assert isinstance(net, IlNet)
-            situation, _ = TwoWays(size.horizon, size.actions).sample(SAMPLES, generator)
-            features = net.features(situation)
-            start = net.base(features).view(SAMPLES, size.horizon, size.actions).clamp(-1, 1)
-            context = torch.cat([features, torch.randn(SAMPLES, CODE, generator=generator)], 1)
-            objective, prepare = ActionChunk(net.cost), net.cost.prepare
+    """The form with problems of its own, and the mean curvature of others where it is much the same in all."""
+    form = _drawn(name, size, net, proximal, 1_000_000)
+    if isinstance(net, IlNet):
+        problem, start = _drawn(name, size, net, proximal, 2_000_000).problem(slice(0, 64))
+        form.curvature = mean_curvature(problem, start, proximal)
+    return form
+
+
+@torch.no_grad()
+def _drawn(name: str, size: Size, net: nn.Module, proximal: float, seed: int) -> Form:
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(net, RlNet):
+        world = PendulumChain(size.actions)
+        context = net.encode(world.observe(world.reset(SAMPLES, generator)))
+        start = net.rollout_prior(context, size.horizon)
+        objective: Callable[..., Tensor] = LatentRollout(net.dynamics, net.reward, net.value, 0.99)
+        prepare: Callable[[Tensor], Tensor] = nn.Identity()
+    else:
+        assert isinstance(net, IlNet)
+        situation, _ = TwoWays(size.horizon, size.actions).sample(SAMPLES, generator)
+        features = net.features(situation)
+        start = net.base(features).view(SAMPLES, size.horizon, size.actions).clamp(-1, 1)
+        context = torch.cat([features, torch.randn(SAMPLES, CODE, generator=generator)], 1)
+        objective, prepare = ActionChunk(net.cost), net.cost.prepare
     return Form(name, size, net, objective, prepare, context, start, proximal)
 
 

@@ -39,7 +39,7 @@ def run_form(
     best = _best(form, plan)
     problem, start = form.problem(slice(0, plan.samples))
     step = best_step(problem, start, 10 if plan.quick else 100)
-    chosen = methods(plan.quick, step, plan.only)
+    chosen = methods(plan.quick, step, plan.only, form.curvature)
     qualities: dict[Method, Quality | str] = {}
     for method in chosen:
         known = _alike(method) in qualities

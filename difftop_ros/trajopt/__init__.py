@@ -1,5 +1,6 @@
 """Differentiable trajectory optimisation on torch alone: problems, solvers, adjoints. No ROS, no networks here."""
 
+from difftop_ros.trajopt.derivatives import mean_curvature
 from difftop_ros.trajopt.forms import ActionChunk, LatentRollout, Tracking
 from difftop_ros.trajopt.multistart import shift
 from difftop_ros.trajopt.options import SolverOptions, Status, TrajoptError
@@ -32,6 +33,7 @@ __all__ = [
     "TheseusSettings",
     "Tracking",
     "TrajoptError",
+    "mean_curvature",
     "prepare",
     "shift",
     "solve",

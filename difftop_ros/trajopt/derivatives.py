@@ -75,3 +75,17 @@ def hessian(
     if found is not None:
         found = 0.5 * (found + found.transpose(1, 2))
     return value.detach(), gradient.detach(), found
+
+
+def mean_curvature(problem: Problem, actions: Tensor, floor: float) -> Tensor:
+    """The mean of d2J/da2 over a batch at `actions` (B, H, A), (n, n), n = H A: what the curvature of such problems is.
+
+    Samples whose Hessian is not finite are left out; eigenvalues are replaced by their absolute value, at least
+    `floor`. The identity times `floor` if no sample is left.
+    """
+    _, _, found = hessian(problem, actions)
+    assert found is not None
+    usable = torch.isfinite(found).flatten(1).all(1)
+    mean = torch.where(usable[:, None, None], found, torch.zeros_like(found)).sum(0) / usable.sum().clamp_min(1)
+    values, vectors = torch.linalg.eigh(mean)
+    return (vectors * values.abs().clamp_min(floor)) @ vectors.T

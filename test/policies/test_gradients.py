@@ -100,7 +100,7 @@ def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradi
     from dataclasses import replace
 
     policy = make_policy(obs_steps=1, iterations=12, proximal=proximal, dynamics=dynamics, cg_iterations=20)
-    net = policy.net.train().requires_grad_(True)
+    net = policy.net.eval().requires_grad_(True)
     given = batch(policy, frames)
 
     def gradient() -> torch.Tensor:

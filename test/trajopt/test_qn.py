@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import pytest
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt import Problem, QnSettings, SolverOptions, Status, TrajoptError, solve
+from difftop_ros.trajopt import (
+    Problem,
+    QnSettings,
+    SolverOptions,
+    Status,
+    TrajoptError,
+    mean_curvature,
+    prepare,
+    solve,
+)
 from difftop_ros.trajopt.solvers import SOLVER_TABLE, bfgs, steppers
 
 
@@ -153,3 +163,74 @@ def test_a_step_changes_no_sample_that_is_done(method: str) -> None:
     for name in ("actions", "value", "gradient", "iterations"):
         before, after = getattr(state, name), getattr(following, name)
         assert torch.equal(before[[0, 2]], after[[0, 2]]) and not torch.equal(before[1], after[1]), name
+
+
+def nearly_alike(batch: int, half_width: float) -> tuple[Problem, Tensor, Tensor]:
+    """Quadratics of 20 variables whose matrices differ by a tenth, with their mean."""
+    problem, start = box_quadratic(20, batch, 30.0, half_width)
+    matrix, pull = problem.context
+    root = torch.linalg.cholesky(matrix[0])
+    other = torch.randn(batch, 20, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 20**0.5
+    own = root @ (torch.eye(20, dtype=torch.float64) + 0.05 * (other + other.transpose(1, 2))) @ root.T
+    return dataclasses.replace(problem, context=(own, pull)), start, own.mean(0)
+
+
+@pytest.mark.parametrize("half_width", [0.4, 50.0], ids=["bounds", "inside"])
+def test_known_curvature_saves_iterations(half_width: float) -> None:
+    problem, start, mean = nearly_alike(16, half_width)
+    assert torch.allclose(mean_curvature(problem, start, 1e-3), mean, atol=1e-9)
+    best = solve(problem, start, plain(method="newton", iterations=100, tolerance=1e-9))
+    assert set(best.statuses()) == {Status.CONVERGED}
+
+    def left(**settings: object) -> float:
+        found = solve(problem, start, plain(iterations=5, settings=QnSettings(step_cap=100.0, **settings)))
+        assert (found.final_cost <= found.initial_cost).all()
+        return float((found.final_cost - best.final_cost).mean() / (found.initial_cost - best.final_cost).mean())
+
+    assert left(curvature=mean) < 0.05 * left()
+
+
+@pytest.mark.parametrize("size", [0.1, 1e3], ids=["too small", "far too large"])
+def test_a_wrong_curvature_is_unlearnt(size: float) -> None:
+    problem, start, mean = nearly_alike(16, 0.4)
+    best = solve(problem, start, plain(iterations=500, tolerance=1e-10))
+    wrong = QnSettings(curvature=size * mean.flip(0, 1))
+    found = solve(problem, start, plain(iterations=100, tolerance=1e-6, settings=wrong))
+    assert (found.final_cost <= found.initial_cost).all()
+    assert (found.final_cost - best.final_cost).max() < 1e-6
+
+
+def test_with_known_curvature_a_sample_alone_is_as_in_the_batch_and_compiled_as_eager() -> None:
+    problem, start, mean = nearly_alike(8, 0.4)
+    options = plain(iterations=4, settings=QnSettings(curvature=mean))
+    together = solve(problem, start, options).actions
+    alone = solve(problem.select(torch.tensor([3])), start[3:4], options).actions
+    assert torch.allclose(alone[0], together[3], atol=1e-9)
+    compiled = prepare(problem, start, options, "compile")(problem.context, start).actions
+    assert torch.allclose(compiled, together, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "said"),
+    [
+        (torch.eye(3, dtype=torch.float64), r"\(3, 3\) on cpu; expected torch.float64 \(20, 20\)"),
+        (torch.eye(20), r"torch.float32 \(20, 20\) on cpu; expected torch.float64"),
+        (torch.ones(20, 3), r"shape \(20, 3\); expected \(n, n\)"),
+        (-torch.eye(20), "not positive definite, or not finite; take mean_curvature"),
+        (torch.nan * torch.eye(20), "not positive definite, or not finite; take mean_curvature"),
+    ],
+)
+def test_a_curvature_that_does_not_fit_is_one_sentence(curvature: Tensor, said: str) -> None:
+    problem, start, _ = nearly_alike(2, 0.4)
+    with pytest.raises(TrajoptError, match=said):
+        solve(problem, start, plain(settings=QnSettings(curvature=curvature)))
+
+
+def test_mean_curvature_leaves_out_what_is_not_finite_and_lifts_what_is_not_convex() -> None:
+    matrix = torch.diag_embed(torch.tensor([[2.0, -3.0], [4.0, -1.0], [torch.nan, 1.0]], dtype=torch.float64))
+    bound = torch.ones(2, 1, dtype=torch.float64)
+    zeros = torch.zeros(3, 2, 1, dtype=torch.float64)
+    found = mean_curvature(Problem(quadratic, (matrix, zeros[..., 0]), -bound, bound), zeros, 0.1)
+    assert torch.allclose(found, torch.diag(torch.tensor([3.0, 2.0], dtype=torch.float64)))
+    none = mean_curvature(Problem(quadratic, (matrix[2:], zeros[2:, :, 0]), -bound, bound), zeros[2:], 0.1)
+    assert torch.allclose(none, 0.1 * torch.eye(2, dtype=torch.float64))

@@ -21,20 +21,41 @@ TINY = 1e-30  # a curvature below it is no curvature
 CAUCHY = 0.1  # a step of the passes must lower the model by this share of what the projected gradient does
 
 
-class Model(NamedTuple):
-    """B = `memory` (B, n, n) if dense; else `scale` (B,) times the identity plus `memory` (B, 2 K, n) of rank-one
+class Base(NamedTuple):
+    """A curvature shared by a batch: `top` () times `matrix` (n, n), whose eigenvalues are at most 1."""
 
-    terms v v', of sign + and - by turns. `fresh` (B,): no update was learnt yet.
+    top: Tensor
+    matrix: Tensor
+
+
+class Model(NamedTuple):
+    """B = `memory` (B, n, n) if dense; else `scale` (B,) times the base's matrix, or the identity without a base, plus
+
+    `memory` (B, 2 K, n) of rank-one terms v v', of sign + and - by turns. `fresh` (B,): no update was learnt yet, and
+    nothing is known but the scale.
     """
 
     scale: Tensor
     fresh: Tensor
     memory: Tensor
+    base: Base | None = None
 
 
 def is_dense(n: int, updates: int) -> bool:
     """Whether the matrix is kept for n variables and so many updates: else its rank-one terms take less."""
     return n <= max(DENSE, 2 * updates)
+
+
+def base_of(curvature: Tensor) -> Base | None:
+    """The base of a curvature (n, n); None if it is not positive definite."""
+    top = curvature.abs().sum(1).amax()  # Gershgorin's bound of the eigenvalues
+    return None if int(torch.linalg.cholesky_ex(curvature / top).info) else Base(top, curvature / top)
+
+
+def known_model(base: Base, batch: int, updates: int) -> Model:
+    """The model of a known curvature, for a batch; with rank-one terms, so that all share the matrix."""
+    memory = base.matrix.new_zeros(batch, 2 * updates, len(base.matrix))
+    return Model(base.top.repeat(batch), torch.zeros_like(memory[:, 0, 0], dtype=torch.bool), memory, base)
 
 
 def new_model(scale: Tensor, n: int, updates: int) -> Model:
@@ -51,7 +72,8 @@ def product(model: Model, vector: Tensor, dense: bool) -> Tensor:
     if dense:
         return _times(model.memory, vector, symmetric=True)
     inner = _times(model.memory, vector) * _signs(model.memory)
-    return torch.addcmul(_times(model.memory.transpose(1, 2), inner), model.scale[:, None], vector)
+    based = vector if model.base is None else vector @ model.base.matrix
+    return torch.addcmul(_times(model.memory.transpose(1, 2), inner), model.scale[:, None], based)
 
 
 def learn_from(model: Model, step: Tensor, change: Tensor, learn: Tensor, dense: bool) -> Model:
@@ -70,7 +92,7 @@ def learn_from(model: Model, step: Tensor, change: Tensor, learn: Tensor, dense:
     grow = torch.where(first, wanted / model.scale, one)  # the fresh model is its scale times the identity
     scale = grow * model.scale
     memory = grow[:, None, None] * model.memory if dense else model.memory
-    bs = product(Model(scale, model.fresh, memory), step, dense)
+    bs = product(Model(scale, model.fresh, memory, model.base), step, dense)
     sbs = _dot(step, bs)
     trusted = convex & ~first & (curvature > TRUSTED * sbs)
     shrink = torch.where(trusted, curvature / torch.where(trusted, sbs, one), one).clamp(SMALLEST_SCALING, 1.0).sqrt()
@@ -89,7 +111,7 @@ def learn_from(model: Model, step: Tensor, change: Tensor, learn: Tensor, dense:
     else:
         kept = shrink.sqrt()[:, None, None] * memory[:, 2:]
         memory = torch.cat([kept, plus[:, None], minus[:, None]], dim=1)
-    return Model(shrink * scale, model.fresh & ~learn, memory)
+    return Model(shrink * scale, model.fresh & ~learn, memory, model.base)
 
 
 def minimise_in_box(model: Model, gradient: Tensor, free: Tensor, low: Tensor, high: Tensor, dense: bool) -> Tensor:

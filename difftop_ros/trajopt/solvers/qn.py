@@ -5,13 +5,13 @@ The loop's state and its step live here; the quadratic model is bfgs.py's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import SolverOptions, positive
+from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import (
     Ended,
@@ -23,7 +23,16 @@ from difftop_ros.trajopt.solution import (
     projected_gradient,
     rows,
 )
-from difftop_ros.trajopt.solvers.bfgs import Model, is_dense, learn_from, minimise_in_box, new_model
+from difftop_ros.trajopt.solvers.bfgs import (
+    Base,
+    Model,
+    base_of,
+    is_dense,
+    known_model,
+    learn_from,
+    minimise_in_box,
+    new_model,
+)
 from difftop_ros.trajopt.stepping import Stepper, evaluate, into_box
 
 SUFFICIENT = 1e-4  # Armijo: the share of the predicted decrease a step must achieve
@@ -34,12 +43,30 @@ SMALLEST = 1e-4  # below this step length no decrease is expected any more
 
 @dataclass(frozen=True)
 class QnSettings:
-    """step_cap: the largest change of an action in one step, in the action's own unit."""
+    """step_cap: the largest change of an action in one step, in the action's own unit.
+
+    curvature: (H A, H A) symmetric and positive definite, what d2J/da2 is about: the quadratic model to start from, in
+        place of a scaled identity. That of problems like these, `mean_curvature`, saves a learned chunk cost half of
+        its iterations; where curvature differs much from problem to problem it does harm. None where it is not known.
+    """
 
     step_cap: float = 0.8
+    curvature: Tensor | None = field(default=None, compare=False)
+    base: Base | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         positive(self, "step_cap")
+        if self.curvature is None:
+            return
+        shape = tuple(self.curvature.shape)
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise TrajoptError(f"curvature of QnSettings has shape {shape}; expected (n, n) for n = H A variables")
+        base = base_of(self.curvature.detach())
+        if base is None:
+            raise TrajoptError(
+                "curvature of QnSettings is not positive definite, or not finite; take mean_curvature, which lifts it"
+            )
+        object.__setattr__(self, "base", base)
 
 
 class QnState(NamedTuple):
@@ -69,9 +96,18 @@ def start_qn(problem: Problem, initial: Tensor, options: SolverOptions, graph: b
     finite = finite_samples(value, gradient)
     gradient = torch.where(rows(finite, gradient), gradient, 0.0)
     norm = largest(projected_gradient(problem, actions, gradient))
-    n = actions[0].numel()
-    square = torch.linalg.vecdot(gradient.flatten(1), gradient.flatten(1))
-    model = new_model(square.clamp_min(1e-24).sqrt() / (FIRST_STEP * n**0.5), n, options.iterations)
+    n, base = actions[0].numel(), _settings(options).base
+    if base is None:
+        square = torch.linalg.vecdot(gradient.flatten(1), gradient.flatten(1))
+        model = new_model(square.clamp_min(1e-24).sqrt() / (FIRST_STEP * n**0.5), n, options.iterations)
+    else:
+        known = base.matrix
+        if len(known) != n or known.dtype != actions.dtype or known.device != actions.device:
+            raise TrajoptError(
+                f"curvature of QnSettings is {known.dtype} {tuple(known.shape)} on {known.device}; expected "
+                f"{actions.dtype} ({n}, {n}) on {actions.device}, as the actions are"
+            )
+        model = known_model(base, len(actions), options.iterations)
     return QnState(
         actions=actions,
         value=value,
@@ -90,9 +126,9 @@ def start_qn(problem: Problem, initial: Tensor, options: SolverOptions, graph: b
 
 def step_qn(problem: Problem, state: QnState, options: SolverOptions, graph: bool = False) -> QnState:
     """One trial step: taken if the cost falls enough, else shortened; the model learns from it either way."""
-    settings = options.settings or QnSettings()
-    dense = is_dense(state.actions[0].numel(), options.iterations)
-    model = Model(state.scale, state.fresh, state.memory)
+    settings = _settings(options)
+    dense = settings.base is None and is_dense(state.actions[0].numel(), options.iterations)
+    model = Model(state.scale, state.fresh, state.memory, settings.base)
     trial = _trial(problem, state, model, dense, settings)
     value, gradient = evaluate(problem, trial, state.actions, graph)
     good = finite_samples(value, gradient) & ~state.done
@@ -134,6 +170,10 @@ QN = Stepper(start_qn, step_qn, solution_qn)
 def solve_qn(problem: Problem, initial: Tensor, options: SolverOptions) -> Solution:
     """Minimise from `initial` (B, H, A). The cost never rises; a sample that starts non-finite stays where it is."""
     return QN.run(problem, initial, options)
+
+
+def _settings(options: SolverOptions) -> QnSettings:
+    return options.settings or QnSettings()
 
 
 def _trial(problem: Problem, state: QnState, model: Model, dense: bool, settings: QnSettings) -> Tensor:
