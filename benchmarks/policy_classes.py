@@ -5,6 +5,10 @@ a camera is `difftop bench imitation`'s to say. Demonstrations are those of the 
 
     python -m benchmarks.policy_classes --policies bc diffusion difftop
     python -m benchmarks.policy_classes --tasks push-v3 --policies difftop difftop:proximal=0.5 --seeds 0 1 2
+    python -m benchmarks.policy_classes --why --tasks basketball-v3 --policies difftop difftop:code_modes=8 --seeds 0
+
+With --why nothing is run in closed loop: it says where a plan's error comes from, at the states that the expert goes
+through in the demonstrations and from unseen starts.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
 from difftop_ros.policies.decoders import Noise
+from difftop_ros.policies.difftop import DifftopNet
 from difftop_ros.sim.metaworld import MetaWorld, MetaWorldExpert
+from difftop_ros.trajopt import solve
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]
@@ -58,9 +64,9 @@ def observe(world: MetaWorld) -> tuple[np.ndarray, np.ndarray]:
     return world.joint_state()[0].astype(np.float32), world.full_state[TOLD].astype(np.float32)
 
 
-def demonstrations(task: str, count: int, limit: int = 500) -> list[Demonstration]:
-    """The first `count` seeds at which the expert succeeds."""
-    world, found, seed = MetaWorld(f"metaworld/{task}"), [], 0
+def demonstrations(task: str, count: int, limit: int = 500, first: int = 0) -> list[Demonstration]:
+    """The first `count` seeds from `first` on at which the expert succeeds."""
+    world, found, seed = MetaWorld(f"metaworld/{task}"), [], first
     while len(found) < count:
         world.reset(seed)
         expert, steps = MetaWorldExpert(world), []
@@ -153,6 +159,62 @@ def successes(
     return succeeded
 
 
+@torch.no_grad()
+def errors(net: PolicyNet, found: list[Demonstration]) -> dict[str, float]:
+    """Mean squared errors of scaled chunks at the expert's states; of DiffTOP, with different codes.
+
+    base, plan: as at run time. told: the code that the posterior finds in the expert's own chunk, which nothing at run
+    time knows. best mode: of the prior's modes the nearest to it. right: how often that is the mode taken at run time.
+    """
+    obs, actions, _ = windows(found, net.config.obs_steps, net.config.horizon)
+    encoding, origin = net.encode(obs), net.scaler.origin(obs)
+    expert, box = net.scaler.scale(actions, origin), net.scaler.bounds(origin)
+
+    def off(chunk: Tensor) -> float:
+        return float((chunk.clamp(*box) - expert).square().mean())
+
+    base = net.base_chunk(encoding, box)
+    if not isinstance(net, DifftopNet):
+        return {"base": off(base), "plan": off(net.plan(encoding, origin).actions)}
+    code, log_variance = net.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
+    weights, means, log_variances = net.prior_modes(encoding, base)
+    rows = torch.arange(len(code))
+    far = torch.stack(
+        [
+            torch.distributions.kl_divergence(
+                torch.distributions.Normal(code, (0.5 * log_variance).exp()),
+                torch.distributions.Normal(means[:, mode], (0.5 * log_variances[:, mode]).exp()),
+            ).sum(1)
+            for mode in range(means.shape[1])
+        ]
+    )
+    nearest, taken = far.argmin(0), weights.argmax(1)
+
+    def solved(with_code: Tensor) -> float:
+        problem = net.problem(encoding, with_code, base, box)
+        return off(solve(problem, problem.clamp(base), net.solver_options()).actions)
+
+    return {
+        "base": off(base),
+        "plan": solved(means[rows, taken]),
+        "told": solved(code),
+        "best mode": solved(means[rows, nearest]),
+        "right": float((nearest == taken).float().mean()),
+    }
+
+
+def say_why(args: argparse.Namespace) -> None:
+    """Train each policy and print its errors on its own demonstrations and on twenty others."""
+    for task in args.tasks:
+        known, unseen = demonstrations(task, args.demos), demonstrations(task, 20, first=EVALUATION_SEED)
+        for policy in args.policies:
+            for seed in args.seeds:
+                net = fit(known, policy, args.steps, seed)
+                for name, found in (("its own", known), ("unseen", unseen)):
+                    figures = ", ".join(f"{key} {value:.4f}" for key, value in errors(net, found).items())
+                    print(f"{task}, {policy}, seed {seed}, {name} demonstrations: {figures}", flush=True)
+
+
 def main() -> None:
     """Run what has no row yet and print a line per policy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,8 +226,12 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="unseen starts (default: 100)")
     parser.add_argument("--limit", type=int, default=200, help="steps of an episode; experts take 60 to 100")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/policy_classes.csv"), help="rows, added to")
+    parser.add_argument("--why", action="store_true", help="print where the plans' errors come from, and run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.why:
+        say_why(args)
+        return
     rows = list(csv.DictReader(args.csv.open())) if args.csv.is_file() else []
     for task in args.tasks:
         found, worlds = demonstrations(task, args.demos), [MetaWorld(f"metaworld/{task}") for _ in range(args.episodes)]
