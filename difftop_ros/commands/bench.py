@@ -15,7 +15,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.progress import Progress, Stopped
 
 POLICIES = ("bc", "bc_rnn", "ibc", "diffusion", "residual", "difftop")
-TASKS = ("metaworld/push-v3", "metaworld/pick-place-v3")
+TASKS = tuple(f"metaworld/{name}-v3" for name in ("push", "pick-place", "basketball", "peg-insert-side"))
 DESCRIPTION = """\
 For each task, a scripted expert's demonstrations are recorded through the ROS topics into rosbags. Every policy then
 learns from the same episodes, with the same encoders and the same number of optimisation steps, and acts from the same
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), help=f"default: {' '.join(POLICIES)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="training seeds (default: 0 1)")
     parser.add_argument("--demos", type=int, default=10, help="demonstrations per task (default: 10)")
-    parser.add_argument("--steps", type=int, default=1500, help="optimisation steps of each (default: 1500)")
+    parser.add_argument("--steps", type=int, default=800, help="optimisation steps of each (default: 800)")
     parser.add_argument("--batch", type=int, default=128, help="windows per step (default: 128)")
-    parser.add_argument("--episodes", type=int, default=20, help="evaluation starts (default: 20)")
+    parser.add_argument("--episodes", type=int, default=40, help="evaluation starts (default: 40)")
     parser.add_argument("--horizon", type=int, default=8, help="steps of a plan (default: 8)")
     parser.add_argument("--obs-steps", type=int, default=2, help="frames of history (default: 2)")
     parser.add_argument("--replan-every", type=int, default=4, help="steps of a plan that are carried out (default: 4)")
