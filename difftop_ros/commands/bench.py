@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument("what", choices=("imitation",), help="the comparison")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help=f"default: {' '.join(TASKS)}")
+    parser.add_argument(
+        "--tasks", nargs="+", help=f"default: {' '.join(TASKS)}; with --report, those to show (default: all)"
+    )
     parser.add_argument("--observations", nargs="+", default=["cloud", "state"], choices=("cloud", "image", "state"),
                         help="what the policies see; state: joints alone, the control that shows whether a task needs "
                         "eyes, by the first policy only (default: cloud state)")  # fmt: skip
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.report:
         names = ("demos", "steps", "batch", "episodes", "horizon", "obs_steps", "replan_every")
         shared = {name: getattr(args, name) for name in names}
-        cells = bench.all_cells(args.tasks, args.observations, args.policies, args.seeds, **shared)
+        cells = bench.all_cells(args.tasks or TASKS, args.observations, args.policies, args.seeds, **shared)
         todo = bench.unfinished(cells, rows)
         for cell in todo:
             bench.train_settings(cell, tuple(args.point_widths))  # a wrong option is told before hours are spent
@@ -78,8 +80,10 @@ def run(args: argparse.Namespace) -> int:
         if not _run_all(args, todo, datasets):
             return 130
         rows = bench.read_rows(args.csv)
+    rows = [row for row in rows if not args.tasks or row["task"] in args.tasks]
     if not rows:
-        raise UserError(f"{args.csv} has no rows yet; run without --report")
+        wanted = f" of {args.tasks}" if args.tasks else ""
+        raise UserError(f"{args.csv} has no rows{wanted} yet; run without --report")
     print(bench_report.markdown(rows))
     print(f"plot: {bench_report.plot(rows, args.plot or args.out / 'imitation.png')}")
     return 0

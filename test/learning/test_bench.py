@@ -123,6 +123,20 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
     assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
 
 
+def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
+    from difftop_ros.cli import main
+
+    table = tmp_path / "rows.csv"
+    for cell in cells():
+        bench.append_row(table, row(cell, 1))
+    words = ["bench", "imitation", "--report", "--csv", str(table), "--out", str(tmp_path), "--tasks"]
+    assert main([*words, "push"]) == 0
+    shown = capsys.readouterr().out
+    assert "| push, " in shown and "reach" not in shown
+    assert main([*words, "lift"]) == 2
+    assert "has no rows of ['lift'] yet" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys):
