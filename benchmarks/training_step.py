@@ -30,6 +30,7 @@ POLICIES = [
     "residual",
     "difftop",
     "difftop:base=diffusion",
+    "difftop:base=diffusion,code_modes=8",
     "difftop:dynamics=latent",
 ]
 
