@@ -31,7 +31,7 @@ from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
 from difftop_ros.policies.decoders import Noise
-from difftop_ros.policies.difftop import DifftopNet
+from difftop_ros.policies.difftop import DifftopNet, divergences
 from difftop_ros.sim.metaworld import MetaWorld, MetaWorldExpert
 from difftop_ros.trajopt import solve
 
@@ -179,16 +179,7 @@ def errors(net: PolicyNet, found: list[Demonstration]) -> dict[str, float]:
     code, log_variance = net.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
     weights, means, log_variances = net.prior_modes(encoding, base)
     rows = torch.arange(len(code))
-    far = torch.stack(
-        [
-            torch.distributions.kl_divergence(
-                torch.distributions.Normal(code, (0.5 * log_variance).exp()),
-                torch.distributions.Normal(means[:, mode], (0.5 * log_variances[:, mode]).exp()),
-            ).sum(1)
-            for mode in range(means.shape[1])
-        ]
-    )
-    nearest, taken = far.argmin(0), weights.argmax(1)
+    nearest, taken = divergences(code, log_variance, means, log_variances).argmin(1), weights.argmax(1)
 
     def solved(with_code: Tensor) -> float:
         problem = net.problem(encoding, with_code, base, box)

@@ -187,10 +187,14 @@ def divergence(mean: Tensor, log_variance: Tensor, weights: Tensor, means: Tenso
 
     For more the bound -log sum_m w_m exp(-KL_m) of Hershey and Olsen (ICASSP 2007), eq. 20.
     """
+    return -torch.logsumexp(weights - divergences(mean, log_variance, means, log_variances), dim=1).mean()
+
+
+def divergences(mean: Tensor, log_variance: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
+    """KL from the posterior (B, K) to each of the prior's modes (B, M, K), (B, M)."""
     mean, log_variance = mean[:, None], log_variance[:, None]
     ratio = (log_variance - log_variances).exp() + (mean - means).square() / log_variances.exp()
-    per_mode = 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
-    return -torch.logsumexp(weights - per_mode, dim=1).mean()
+    return 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
 
 
 def _row(values: Tensor, index: Tensor) -> Tensor:
