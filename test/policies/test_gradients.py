@@ -113,3 +113,21 @@ def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradi
     monkeypatch.setattr(net, "solver_options", lambda *a, **k: replace(options(*a, **k), dense_limit=1000))
     exact = gradient()
     assert (found - exact).norm() < 1e-3 * exact.norm()
+
+
+def test_the_divergence_is_torchs_for_one_mode_and_a_bound_below_each_modes_for_several():
+    from torch.distributions import Normal, kl_divergence
+
+    from difftop_ros.policies.difftop import divergence, divergences
+
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 5, 3, generator=generator)
+    means, log_variances = torch.randn(2, 5, 4, 3, generator=generator)
+    weights = torch.randn(5, 4, generator=generator).log_softmax(1)
+    own = Normal(mean[:, None], (0.5 * log_variance[:, None]).exp())
+    each = kl_divergence(own, Normal(means, (0.5 * log_variances).exp())).sum(2)
+    assert torch.allclose(divergences(mean, log_variance, means, log_variances), each, atol=1e-5)
+    one = divergence(mean, log_variance, torch.zeros(5, 1), means[:, :1], log_variances[:, :1])
+    assert torch.allclose(one, each[:, 0].mean(), atol=1e-5)
+    several = divergence(mean, log_variance, weights, means, log_variances)
+    assert 0 < several < (each - weights).amin(1).mean()
