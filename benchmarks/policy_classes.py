@@ -160,13 +160,13 @@ def successes(
 
 
 @torch.no_grad()
-def errors(net: PolicyNet, found: list[Demonstration]) -> dict[str, float]:
+def errors(net: PolicyNet, demos: list[Demonstration]) -> dict[str, float]:
     """Mean squared errors of scaled chunks at the expert's states; of DiffTOP, with different codes.
 
     base, plan: as at run time. told: the code that the posterior finds in the expert's own chunk, which nothing at run
     time knows. best mode: of the prior's modes the nearest to it. right: how often that is the mode taken at run time.
     """
-    obs, actions, _ = windows(found, net.config.obs_steps, net.config.horizon)
+    obs, actions, _ = windows(demos, net.config.obs_steps, net.config.horizon)
     encoding, origin = net.encode(obs), net.scaler.origin(obs)
     expert, box = net.scaler.scale(actions, origin), net.scaler.bounds(origin)
 
@@ -174,11 +174,11 @@ def errors(net: PolicyNet, found: list[Demonstration]) -> dict[str, float]:
         return float((chunk.clamp(*box) - expert).square().mean())
 
     base = net.base_chunk(encoding, box)
+    found = {"base": off(base), "plan": off(net.plan(encoding, origin).actions)}
     if not isinstance(net, DifftopNet):
-        return {"base": off(base), "plan": off(net.plan(encoding, origin).actions)}
+        return found
     code, log_variance = net.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
     weights, means, log_variances = net.prior_modes(encoding, base)
-    rows = torch.arange(len(code))
     nearest, taken = divergences(code, log_variance, means, log_variances).argmin(1), weights.argmax(1)
 
     def solved(with_code: Tensor) -> float:
@@ -186,10 +186,9 @@ def errors(net: PolicyNet, found: list[Demonstration]) -> dict[str, float]:
         return off(solve(problem, problem.clamp(base), net.solver_options()).actions)
 
     return {
-        "base": off(base),
-        "plan": solved(means[rows, taken]),
+        **found,
         "told": solved(code),
-        "best mode": solved(means[rows, nearest]),
+        "best mode": solved(means[torch.arange(len(code)), nearest]),
         "right": float((nearest == taken).float().mean()),
     }
 

@@ -18,7 +18,6 @@ TRUSTED = 0.2  # Powell: measured curvature below this share of the model's is m
 SMALLEST_SCALING = 0.2
 STEEP = 0.1  # a step of the passes must be as steep as this share of the projected gradient's step
 TINY = 1e-30  # a curvature below it is no curvature
-CAUCHY = 0.1  # a step of the passes must lower the model by this share of what the projected gradient does
 
 
 class Base(NamedTuple):
