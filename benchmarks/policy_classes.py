@@ -25,15 +25,14 @@ import torch
 import yaml
 from torch import Tensor
 
+from benchmarks.plan_errors import errors, in_words
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.learning.bench import policy_config
 from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
 from difftop_ros.policies.decoders import Noise
-from difftop_ros.policies.difftop import DifftopNet, divergences
 from difftop_ros.sim.metaworld import MetaWorld, MetaWorldExpert
-from difftop_ros.trajopt import solve
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]
@@ -159,40 +158,6 @@ def successes(
     return succeeded
 
 
-@torch.no_grad()
-def errors(net: PolicyNet, demos: list[Demonstration]) -> dict[str, float]:
-    """Mean squared errors of scaled chunks at the expert's states; of DiffTOP, with different codes.
-
-    base, plan: as at run time. told: the code that the posterior finds in the expert's own chunk, which nothing at run
-    time knows. best mode: of the prior's modes the nearest to it. right: how often that is the mode taken at run time.
-    """
-    obs, actions, _ = windows(demos, net.config.obs_steps, net.config.horizon)
-    encoding, origin = net.encode(obs), net.scaler.origin(obs)
-    expert, box = net.scaler.scale(actions, origin), net.scaler.bounds(origin)
-
-    def off(chunk: Tensor) -> float:
-        return float((chunk.clamp(*box) - expert).square().mean())
-
-    base = net.base_chunk(encoding, box)
-    found = {"base": off(base), "plan": off(net.plan(encoding, origin).actions)}
-    if not isinstance(net, DifftopNet):
-        return found
-    code, log_variance = net.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
-    weights, means, log_variances = net.prior_modes(encoding, base)
-    nearest, taken = divergences(code, log_variance, means, log_variances).argmin(1), weights.argmax(1)
-
-    def solved(with_code: Tensor) -> float:
-        problem = net.problem(encoding, with_code, base, box)
-        return off(solve(problem, problem.clamp(base), net.solver_options()).actions)
-
-    return {
-        **found,
-        "told": solved(code),
-        "best mode": solved(means[torch.arange(len(code)), nearest]),
-        "right": float((nearest == taken).float().mean()),
-    }
-
-
 def say_why(args: argparse.Namespace) -> None:
     """Train each policy and print its errors on its own demonstrations and on twenty others."""
     for task in args.tasks:
@@ -201,7 +166,8 @@ def say_why(args: argparse.Namespace) -> None:
             for seed in args.seeds:
                 net = fit(known, policy, args.steps, seed)
                 for name, found in (("its own", known), ("unseen", unseen)):
-                    figures = ", ".join(f"{key} {value:.4f}" for key, value in errors(net, found).items())
+                    obs, actions, _ = windows(found, net.config.obs_steps, net.config.horizon)
+                    figures = in_words(errors(net, obs, actions))
                     print(f"{task}, {policy}, seed {seed}, {name} demonstrations: {figures}", flush=True)
 
 

@@ -39,8 +39,8 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class ExpertOptions:
-    """task: '' is the contract's; noise: disturbance of the servos [rad]; stay_steps: recorded after success;
-    varied_starts: share of episodes that begin as after a failed grasp.
+    """task: '' is the contract's; noise: disturbance of the servos [rad]; stay_steps: policy steps recorded with
+    success reached, at least the one that reaches it; varied_starts: share of episodes that begin as after a failed grasp.
     """
 
     task: str = ""
@@ -49,6 +49,10 @@ class ExpertOptions:
     model: str = ""
     varied_starts: float = 0.0
     extra: tuple[str, ...] = ()  # further parameters of the bridge, 'name:=value'
+
+    def __post_init__(self) -> None:
+        if self.stay_steps < 0:
+            raise UserError(f"stay_steps is {self.stay_steps}; expected 0 or more policy steps after success")
 
 
 class ExpertSession:
@@ -192,7 +196,7 @@ class ExpertSession:
         self._status = None
         longest = round(self._contract.episode.max_seconds * self._contract.rate_hz)
         steps, stayed = 0, 0
-        while steps < longest and stayed < self._options.stay_steps:
+        while steps < longest and (not stayed or stayed < self._options.stay_steps):
             self._call(self._step, StepSimulation.Request(steps=1, wait_for_command=True))
             steps += 1
             status = self._status
