@@ -40,7 +40,8 @@ class Demonstration:
 @dataclass(frozen=True)
 class ExpertOptions:
     """task: '' is the contract's; noise: disturbance of the servos [rad]; stay_steps: policy steps recorded with
-    success reached, at least the one that reaches it; varied_starts: share of episodes that begin as after a failed grasp.
+    success reached, at least the one that reaches it; varied_starts: share of episodes that begin as after a failed
+    grasp.
     """
 
     task: str = ""
