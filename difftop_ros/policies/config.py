@@ -70,7 +70,7 @@ class PolicyConfig:
     gmm_modes: int = 5
     gmm_act: str = "mode"
     ibc_negatives: int = 64
-    ibc_candidates: int = 256
+    ibc_candidates: int = 64
     ibc_sampler: str = "langevin"
     diffusion_steps: int = 100
     diffusion_inference_steps: int = 10
