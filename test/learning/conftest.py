@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
@@ -18,15 +17,6 @@ SMALL: dict[str, Any] = {
     "horizon": 4, "latent": 32, "code": 4, "hidden": 32, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
     "image_widths": (4, 8, 8), "iterations": 3, "cg_iterations": 3,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks on one core: more would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

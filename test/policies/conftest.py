@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,6 @@ SMALL: dict[str, Any] = {
     "horizon": 5, "obs_steps": 2, "latent": 24, "code": 4, "hidden": 24, "cost_outputs": 8, "point_widths": (8, 16),
     "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 4,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks on one core: more would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
