@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,10 @@ class AugmentSettings:
     turn_joint, turn_rad: an arm whose first axis stands upright in the origin of the clouds' frame does the same from
     any heading, so a scene turned about that axis by up to turn_rad [rad], with this joint's reading, is one more
     demonstration. Pictures must come from cameras that turn with the arm.
+
+    shift_joints, shift_m: where 'joints' are a hand's place along x, y (and z) of the clouds' frame, such as
+    'hand_x,hand_y', a scene moved along these axes by up to shift_m [m], hand and all, is one more demonstration too:
+    what matters is where the hand is from the object. Not where the task has to do with a place that no cloud shows.
     """
 
     joint_noise: float = 0.01
@@ -32,14 +36,31 @@ class AugmentSettings:
     image_shift_px: int = 2
     turn_joint: str = ""
     turn_rad: float = 0.0
+    shift_joints: str = ""
+    shift_m: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = (self.joint_noise, self.cloud_jitter_m, self.cloud_drop, self.cloud_shift_m, self.cloud_turn_rad,
-                 self.image_shift_px, self.turn_rad)  # fmt: skip
+                 self.image_shift_px, self.turn_rad, self.shift_m)  # fmt: skip
         if not all(0 <= size < 100 for size in sizes) or self.cloud_drop >= 1:
             raise UserError(f"augmentation sizes are {sizes}; expected numbers of 0 or more, and cloud_drop below 1")
         if bool(self.turn_joint) != bool(self.turn_rad):
             raise UserError("turn_joint and turn_rad belong together; give both or neither")
+        if bool(self.shift_joints) != bool(self.shift_m):
+            raise UserError("shift_joints and shift_m belong together; give both or neither")
+        if len(self.axes) > 3 or not all(self.axes):
+            raise UserError(f"shift_joints are {self.shift_joints!r}; expected up to three such as 'hand_x,hand_y'")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names in shift_joints: of x, y, z."""
+        return tuple(name.strip() for name in self.shift_joints.split(",")) if self.shift_joints else ()
+
+    @property
+    def reach(self) -> dict[str, float]:
+        """By how much [rad | m] readings and commanded positions of joints move, by joint."""
+        turn = {self.turn_joint: self.turn_rad} if self.turn_joint else {}
+        return {**turn, **dict.fromkeys(self.axes, self.shift_m)}
 
 
 def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: AugmentSettings) -> dict[str, Tensor]:
@@ -57,10 +78,10 @@ def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: Augme
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Where the upright joint is: observation key and index of its position, and its column of the commands.
+class Place:
+    """Where a joint is: observation key and index of its position, and its column of the commands.
 
-    command is None where commands are rates or increments, which turning leaves as they are.
+    command is None where commands are rates or increments, which moving the scene leaves as they are.
     """
 
     key: str
@@ -69,22 +90,42 @@ class Turn:
 
 
 def turned(
-    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], turn: Turn, largest_rad: float
+    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], joint: Place, largest_rad: float
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Each sample's clouds turned about z by a random angle, its joint reading and commands (B, H, A) with them."""
     angle = largest_rad * (2 * torch.rand(actions.shape[0], device=actions.device) - 1)
-    out = dict(obs)
-    out[turn.key] = obs[turn.key].clone()
-    out[turn.key][..., turn.index] += angle[:, None]
+    out, actions = _moved_joints(obs, actions, [joint], angle[:, None])
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     for name, frames in obs.items():
         if kinds[name] == "cloud":
             out[name] = frames.clone()
             out[name][..., 0] = cos * frames[..., 0] - sin * frames[..., 1]
             out[name][..., 1] = sin * frames[..., 0] + cos * frames[..., 1]
-    if turn.command is not None:
-        actions = actions.clone()
-        actions[..., turn.command] += angle[:, None]
+    return out, actions
+
+
+def shifted(
+    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], axes: Sequence[Place], largest_m: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Each sample's clouds moved along x, y, z (as many as `axes`) at random, with readings and commands (B, H, A)."""
+    shift = largest_m * (2 * torch.rand(actions.shape[0], len(axes), device=actions.device) - 1)
+    out, actions = _moved_joints(obs, actions, axes, shift)
+    for name, frames in obs.items():
+        if kinds[name] == "cloud":
+            out[name] = frames.clone()
+            out[name][..., : len(axes)] += shift[:, None, None]
+    return out, actions
+
+
+def _moved_joints(
+    obs: Mapping[str, Tensor], actions: Tensor, joints: Sequence[Place], by: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Copies in which the joints' readings, and their commands where those are positions, are more by `by` (B, J)."""
+    out, actions = {**obs, **{joint.key: obs[joint.key].clone() for joint in joints}}, actions.clone()
+    for joint, more in zip(joints, by.T, strict=True):
+        out[joint.key][..., joint.index] += more[:, None]
+        if joint.command is not None:
+            actions[..., joint.command] += more[:, None]
     return out, actions
 
 

@@ -59,12 +59,12 @@ def _check_lengths(episodes: EpisodeDataset, horizon: int) -> None:
         )
 
 
-def fit_scaling(net: PolicyNet, episodes: EpisodeDataset, turned: AugmentSettings | None = None) -> None:
+def fit_scaling(net: PolicyNet, episodes: EpisodeDataset, moved: AugmentSettings | None = None) -> None:
     """Set the net's normalisation and action scale from the dataset.
 
     Raises TrainingError on values not finite, naming the episode, and when no episode is as long as a plan.
 
-    turned: the disturbances of training, whose turned scenes reach further than the data where commands are positions.
+    moved: the disturbances of training, whose moved scenes reach further than the data where commands are positions.
     """
     contract, config = episodes.contract, net.config
     _check_lengths(episodes, config.horizon)
@@ -86,9 +86,7 @@ def fit_scaling(net: PolicyNet, episodes: EpisodeDataset, turned: AugmentSetting
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         where = episodes.where_not_finite(ACTION)
         raise TrainingError(f"{where} in dataset '{episodes.folder}' has values that are not finite; delete it")
-    names = contract.command.joint_names
-    if turned and turned.turn_joint in names and contract.command.mode == "position" and not net.scaler.relative:
-        column = names.index(turned.turn_joint)
-        low[:, column] -= turned.turn_rad
-        high[:, column] += turned.turn_rad
+    if moved and contract.command.mode == "position" and not net.scaler.relative:
+        reach = np.array([moved.reach.get(name, 0.0) for name in contract.command.joint_names])
+        low, high = low - reach, high + reach
     net.scaler.fit(low, high)

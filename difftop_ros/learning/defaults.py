@@ -52,5 +52,7 @@ AUGMENT_OPTIONS: dict[str, Option] = {
     "image_shift_px": (int, None, "largest random shift of pictures [px] (default: 2)"),
     "turn_joint": (str, None, "an arm's upright first joint, if scenes may be turned about its axis (default: none)"),
     "turn_rad": (float, None, "largest such turn [rad] (default: 0)"),
+    "shift_joints": (str, None, "a hand's x, y, z, if scenes may be moved, as 'hand_x,hand_y' (default: none)"),
+    "shift_m": (float, None, "largest such move [m] (default: 0)"),
 }
 OPTIONS = {"policy": POLICY_OPTIONS, "training": TRAINING_OPTIONS, "augmentation": AUGMENT_OPTIONS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from difftop_ros.contract import Contract
-from difftop_ros.learning.augment import Turn, augment, turned
+from difftop_ros.learning.augment import Place, augment, shifted, turned
 from difftop_ros.learning.settings import TrainingError, TrainSettings
 from difftop_ros.policies import PolicyNet
 
@@ -24,15 +25,19 @@ class ImitationModule(lightning.LightningModule):
         super().__init__()
         self.net, self.settings = net, settings
         self._seconds_before, self._started = 0.0, time.monotonic()
-        names = list(contract.command.joint_names)
-        joint = settings.augment.turn_joint
-        if joint and joint not in names:
-            raise TrainingError(f"turn_joint is '{joint}'; expected one of the commanded joints {names}")
-        self._turn = None
-        if joint:
+        self._turn = self._places(contract, "turn_joint", [settings.augment.turn_joint])
+        self._shift = self._places(contract, "shift_joints", settings.augment.axes)
+
+    def _places(self, contract: Contract, setting: str, joints: Sequence[str]) -> list[Place]:
+        """Where the joints are read and commanded. Raises TrainingError naming the setting and the joint."""
+        names, moves = list(contract.command.joint_names), contract.command.mode == "position"
+        found = []
+        for joint in filter(None, joints):
+            if joint not in names:
+                raise TrainingError(f"{setting} is {joint!r}; expected one of the commanded joints {names}")
             column = names.index(joint)
-            moves = contract.command.mode == "position"
-            self._turn = Turn(*net.scaler.places[column], column if moves else None)
+            found.append(Place(*self.net.scaler.places[column], column if moves else None))
+        return found
 
     def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
         """One step on a batch of windows (see batches.as_tensors). Raises TrainingError when the loss is not finite."""
@@ -40,9 +45,12 @@ class ImitationModule(lightning.LightningModule):
         seed = np.random.SeedSequence([self.settings.seed, self.global_step]).generate_state(1)
         torch.manual_seed(int(seed[0]))
         obs, actions, kinds = batch["obs"], batch["action"], self.net.normaliser.kinds
+        size = self.settings.augment
         if self._turn:
-            obs, actions = turned(obs, actions, kinds, self._turn, self.settings.augment.turn_rad)
-        loss = self.net.loss(obs, actions, batch["mask"], augment(obs, kinds, self.settings.augment))
+            obs, actions = turned(obs, actions, kinds, self._turn[0], size.turn_rad)
+        if self._shift:
+            obs, actions = shifted(obs, actions, kinds, self._shift, size.shift_m)
+        loss = self.net.loss(obs, actions, batch["mask"], augment(obs, kinds, size))
         self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, batch_size=len(batch["mask"]))
         if not torch.isfinite(loss.total):
             raise TrainingError(

@@ -8,11 +8,12 @@ import torch
 from difftop_ros.errors import UserError
 from difftop_ros.learning.augment import (
     AugmentSettings,
-    Turn,
+    Place,
     augment,
     jitter_cloud,
     move_cloud,
     random_shift,
+    shifted,
     turned,
 )
 
@@ -89,7 +90,7 @@ def test_dropped_points_become_the_first_one(obs):
 @pytest.mark.parametrize("command", [0, None])
 def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(obs, command):
     actions = torch.randn(40, 4, 3)
-    seen, commands = turned(obs, actions, KINDS, Turn("joints", 1, command), 0.7)
+    seen, commands = turned(obs, actions, KINDS, Place("joints", 1, command), 0.7)
     angle = seen["joints"][..., 1] - obs["joints"][..., 1]
     assert float(angle.abs().max()) <= 0.7 and float(angle.std()) > 0.2
     assert torch.allclose(angle[:, 0], angle[:, 1], atol=1e-6), "both frames of a sample turn alike"
@@ -106,6 +107,39 @@ def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(obs, command):
     if command is not None:
         expected[..., command] = angle[:, :1]
     assert torch.allclose(moved, expected, atol=1e-6), "of the commands, positions of that joint alone turn"
+
+
+@pytest.mark.parametrize("commands", [(None, None), (2, 0)])
+def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs, commands):
+    """Joints 2 and 0 read the hand's x and y; their commands move where they are positions."""
+    actions = torch.randn(40, 4, 3)
+    before = {key: frames.clone() for key, frames in obs.items()}
+    axes = [Place("joints", index, command) for index, command in zip((2, 0), commands, strict=True)]
+    seen, planned = shifted(obs, actions, KINDS, axes, 0.2)
+    shift = (seen["joints"] - obs["joints"])[..., [2, 0]]
+    assert 0.15 < float(shift.abs().max()) <= 0.2 + 1e-6
+    assert torch.allclose(shift[:, 0], shift[:, 1], atol=1e-6), "both frames of a sample move alike"
+    assert abs(float(torch.corrcoef(shift[:, 0].T)[0, 1])) < 0.6, "the axes move apart"
+    assert torch.equal(seen["joints"][..., 1], obs["joints"][..., 1])
+    moved = seen["cloud"] - obs["cloud"]
+    assert torch.allclose(moved[..., :2], shift[:, :, None].expand_as(moved[..., :2]), atol=1e-6)
+    assert not moved[..., 2:].any(), "heights and colours stay"
+    assert torch.equal(seen["picture"], obs["picture"])
+    expected = torch.zeros_like(actions)
+    if commands[0] is not None:
+        expected[..., [2, 0]] = shift[:, :1]
+    assert torch.allclose(planned - actions, expected, atol=1e-6)
+    assert all(torch.equal(obs[key], before[key]) for key in obs), "what was given is not written into"
+
+
+def test_shift_joints_are_names_of_at_most_three_axes():
+    assert AugmentSettings(shift_joints="hand_x, hand_y", shift_m=0.1).reach == {"hand_x": 0.1, "hand_y": 0.1}
+    for half in ({"shift_joints": "hand_x"}, {"shift_m": 0.1}):
+        with pytest.raises(UserError, match="shift_joints and shift_m belong together"):
+            AugmentSettings(**half)
+    for names in ("a,b,c,d", "a,,b"):
+        with pytest.raises(UserError, match="expected up to three"):
+            AugmentSettings(shift_joints=names, shift_m=0.1)
 
 
 def test_a_turn_needs_joint_and_angle():

@@ -114,18 +114,29 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(episode
     train(episodes, settings, tmp_path)
 
 
-def test_scenes_may_be_turned_about_a_joint_that_is_there(episodes, small, tmp_path):
-    turning = {"turn_joint": "shoulder", "turn_rad": 0.5}
-    train(episodes, small(steps=2, augment=AugmentSettings(**turning)), tmp_path / "model")
+MOVED = {
+    "turned": ({"turn_joint": "shoulder", "turn_rad": 0.5}, {"turn_joint": "hip"}, [0.5, 0.0]),
+    "shifted": ({"shift_joints": "elbow", "shift_m": 0.2}, {"shift_joints": "elbow,hip"}, [0.0, 0.2]),
+}
+
+
+@pytest.mark.parametrize(("moving", "wrong", "reach"), MOVED.values(), ids=MOVED)
+def test_scenes_may_be_moved_with_joints_that_are_there(moving, wrong, reach, episodes, small, tmp_path):
+    still, moved = (
+        train(episodes, small(steps=2, augment=AugmentSettings(**augment)), tmp_path / name)
+        for name, augment in (("still", {}), ("moved", moving))
+    )
+    pairs = zip(still.net.parameters(), moved.net.parameters(), strict=True)
+    assert any(not torch.equal(before, after) for before, after in pairs)
     net = DifftopNet(episodes.contract, small(policy={"action_frame": "absolute"}).policy)
     half = []
-    for augment in (None, AugmentSettings(**turning)):
+    for augment in (None, AugmentSettings(**moving)):
         fit_scaling(net, episodes, augment)
         half.append(net.scaler.get_buffer("half_range").clone())
-    wider = half[1] - half[0]
-    assert torch.allclose(wider[:, 0], torch.tensor(1.1 * 0.5)) and not wider[:, 1].any(), "turned commands fit as well"
-    unknown = AugmentSettings(**{**turning, "turn_joint": "hip"})
-    with pytest.raises(TrainingError, match=r"turn_joint is 'hip'; expected one of .*'shoulder', 'elbow'"):
+    wider = 1.1 * torch.tensor(reach)
+    assert torch.allclose(half[1] - half[0], wider.expand_as(half[0]), atol=1e-6), "moved commands fit as well"
+    unknown = AugmentSettings(**{**moving, **wrong})
+    with pytest.raises(TrainingError, match=r"'hip'; expected one of .*'shoulder', 'elbow'"):
         train(episodes, small(steps=2, augment=unknown), tmp_path / "other")
 
 
