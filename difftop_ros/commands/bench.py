@@ -16,6 +16,7 @@ from difftop_ros.learning.progress import Progress, Stopped
 
 POLICIES = ("bc", "bc_rnn", "ibc", "diffusion", "residual", "difftop")
 TASKS = tuple(f"metaworld/{name}-v3" for name in ("push", "pick-place", "basketball", "peg-insert-side"))
+STEPS, SHIFT_M = 800, 0.08
 DESCRIPTION = """\
 For each task, a scripted expert's demonstrations are recorded through the ROS topics into rosbags. Every policy then
 learns from the same episodes, with the same encoders and the same number of optimisation steps, and acts from the same
@@ -43,12 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), help=f"default: {' '.join(POLICIES)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="training seeds (default: 0 1)")
     parser.add_argument("--demos", type=int, default=10, help="demonstrations per task (default: 10)")
-    parser.add_argument("--steps", type=int, default=800, help="optimisation steps of each (default: 800)")
+    parser.add_argument(
+        "--steps", type=int, help=f"optimisation steps of each (default: {STEPS}); as --tasks with --report"
+    )
     parser.add_argument("--batch", type=int, default=128, help="windows per step (default: 128)")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation starts (default: 40)")
     parser.add_argument("--horizon", type=int, default=8, help="steps of a plan (default: 8)")
     parser.add_argument("--obs-steps", type=int, default=2, help="frames of history (default: 2)")
     parser.add_argument("--replan-every", type=int, default=4, help="steps of a plan that are carried out (default: 4)")
+    parser.add_argument("--shift-m", type=float, help="how far training moves scenes over the table, hand and all [m], "
+                        "where joints are the hand's place and a cloud shows the rest; 0: not (default: "
+                        f"{SHIFT_M}); as --tasks with --report")  # fmt: skip
     parser.add_argument("--point-widths", nargs=3, type=int, default=[64, 64, 128], metavar="N",
                         help="layers of the point encoder, the same for all (default: 64 64 128)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/imitation.csv"), help="rows, kept and added to")
@@ -69,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--workers is {args.workers}; expected at least 1")
     rows = bench.read_rows(args.csv)
     if not args.report:
-        names = ("demos", "steps", "batch", "episodes", "horizon", "obs_steps", "replan_every")
-        shared = {name: getattr(args, name) for name in names}
+        names = ("demos", "steps", "batch", "episodes", "horizon", "obs_steps", "replan_every", "shift_m")
+        chosen = {"steps": STEPS, "shift_m": SHIFT_M}
+        shared = {name: chosen.get(name) if getattr(args, name) is None else getattr(args, name) for name in names}
         cells = bench.all_cells(args.tasks or TASKS, args.observations, args.policies, args.seeds, **shared)
         todo = bench.unfinished(cells, rows)
         for cell in todo:
@@ -80,13 +87,26 @@ def run(args: argparse.Namespace) -> int:
         if not _run_all(args, todo, datasets):
             return 130
         rows = bench.read_rows(args.csv)
-    rows = [row for row in rows if not args.tasks or row["task"] in args.tasks]
+    rows = [row for row in rows if _asked(args, row)]
     if not rows:
-        wanted = f" of {args.tasks}" if args.tasks else ""
-        raise UserError(f"{args.csv} has no rows{wanted} yet; run without --report")
+        wanted = {"tasks": " ".join(args.tasks or ()), "steps": args.steps, "shift_m": args.shift_m}
+        given = ", ".join(f"{name} {value}" for name, value in wanted.items() if value not in ("", None))
+        raise UserError(f"{args.csv} has no rows{f' of {given}' if given else ''} yet; run without --report")
     print(bench_report.markdown(rows))
     print(f"plot: {bench_report.plot(rows, args.plot or args.out / 'imitation.png')}")
     return 0
+
+
+def _asked(args: argparse.Namespace, row: dict[str, str]) -> bool:
+    """Whether the report is to show the row. What cannot move belongs to every --shift-m."""
+    from difftop_ros.learning.bench import can_shift
+
+    fixed = args.shift_m is None or not can_shift(row["task"], row["observation"])
+    return (
+        (not args.tasks or row["task"] in args.tasks)
+        and (args.steps is None or int(row["steps"]) == args.steps)
+        and (fixed or float(row["shift_m"]) == args.shift_m)
+    )
 
 
 def _dataset(args: argparse.Namespace, task: str, observation: str) -> Path:

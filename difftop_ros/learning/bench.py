@@ -23,6 +23,7 @@ import yaml
 from difftop_ros import __version__
 from difftop_ros.contract import Contract, JointStateObs, load_contract, parse_contract
 from difftop_ros.errors import UserError
+from difftop_ros.learning.augment import AugmentSettings
 from difftop_ros.learning.progress import Report, Stop, never, silent
 from difftop_ros.learning.settings import TrainSettings
 from difftop_ros.paths import share_path
@@ -34,11 +35,15 @@ CONTRACTS = {
     "panda": {"cloud": "panda_table", "image": "panda_table_image"},
     "metaworld": {"cloud": "metaworld_cloud", "image": "metaworld_image"},
 }
+HANDS = {"metaworld": "hand_x,hand_y"}  # suites whose joints are a hand's place, so that training may move scenes
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row to be. policy: a name with options, e.g. 'difftop' or 'difftop:proximal=1,base=diffusion'."""
+    """One row to be. policy: a name with options, e.g. 'difftop' or 'difftop:proximal=1,base=diffusion'.
+
+    shift_m: how far training moves scenes, hand and all [m] (learning/augment.py); 0 where that is not possible.
+    """
 
     task: str
     observation: str
@@ -51,6 +56,7 @@ class Cell:
     horizon: int
     obs_steps: int
     replan_every: int
+    shift_m: float = 0.0
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -62,11 +68,16 @@ class Cell:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; expected 0 or more")
+        if self.shift_m and not can_shift(self.task, self.observation):
+            raise UserError(
+                f"shift_m is {self.shift_m}; scenes of {self.task!r} seen by {self.observation} cannot move"
+            )
 
     @property
     def name(self) -> str:
         """A folder name for it."""
-        words = (self.task, self.observation, self.policy, f"{self.demos}demos", f"{self.steps}steps", f"s{self.seed}")
+        words = [self.task, self.observation, self.policy, f"{self.demos}demos", f"{self.steps}steps", f"s{self.seed}"]
+        words += [f"moved{self.shift_m}"] if self.shift_m else []
         return "_".join("".join(c if c.isalnum() or c in ".-" else "-" for c in word) for word in words)
 
     @property
@@ -81,15 +92,29 @@ RESULT = ("successes", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "t
 COLUMNS = (*KEY, *RESULT)
 
 
+def can_shift(task: str, observation: str) -> bool:
+    """Whether training may move the task's scenes: all that is seen moves, and the hand's place is among the joints."""
+    return observation == "cloud" and "/" in task and task.split("/")[0] in HANDS
+
+
 def all_cells(
-    tasks: Sequence[str], observations: Sequence[str], policies: Sequence[str], seeds: Sequence[int], **shared: Any
+    tasks: Sequence[str],
+    observations: Sequence[str],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    shift_m: float = 0.0,
+    **shared: Any,
 ) -> list[Cell]:
     """Every combination, seed by seed, so that early rows already compare all policies. Raises UserError.
 
     From joints alone (the control that shows whether a task needs eyes) only the first policy runs.
     """
+
+    def shift(task: str, observation: str) -> float:
+        return shift_m if can_shift(task, observation) else 0.0
+
     return [
-        Cell(task, observation, policy, seed=seed, **shared)
+        Cell(task, observation, policy, seed=seed, shift_m=shift(task, observation), **shared)
         for seed in seeds
         for task in tasks
         for observation in observations
@@ -151,8 +176,10 @@ def _converted(text: str, key: str, value: str, default: Any) -> Any:
 def train_settings(cell: Cell, widths: tuple[int, ...]) -> TrainSettings:
     """The cell's training: everything but the policy class is the same for all."""
     config = policy_config(cell.policy, horizon=cell.horizon, obs_steps=cell.obs_steps, point_widths=widths)
+    hand = HANDS[cell.task.split("/")[0]] if cell.shift_m else ""
     return TrainSettings(
         policy=config,
+        augment=AugmentSettings(shift_joints=hand, shift_m=cell.shift_m),
         steps=cell.steps,
         batch=cell.batch,
         seed=cell.seed,

@@ -123,6 +123,18 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
     assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
 
 
+def test_scenes_move_where_the_hand_and_all_there_is_can_move():
+    found = cells(tasks=["metaworld/push-v3", "push"], observations=["cloud", "image", "state"], shift_m=0.08)
+    moved = {(cell.task, cell.observation) for cell in found if cell.shift_m}
+    assert moved == {("metaworld/push-v3", "cloud")}
+    for cell in found:
+        settings = bench.train_settings(cell, (8, 8, 8)).augment
+        assert settings.reach == (dict.fromkeys(("hand_x", "hand_y"), 0.08) if cell.shift_m else {})
+    assert len({cell.name for cell in [*found, *cells(tasks=["metaworld/push-v3"], shift_m=0.04)]}) == len(found) + 4
+    with pytest.raises(UserError, match=r"scenes of 'push' seen by cloud cannot move"):
+        bench.Cell("push", "cloud", "bc", seed=0, shift_m=0.1, **SHARED)
+
+
 def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
     from difftop_ros.cli import main
 
@@ -133,8 +145,13 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
     assert main([*words, "push"]) == 0
     shown = capsys.readouterr().out
     assert "| push, " in shown and "reach" not in shown
+    assert main([*words, "push", "--steps", "3", "--shift-m", "0"]) == 0
+    assert capsys.readouterr().out == shown
+    for other in (["--steps", "4"], ["--shift-m", "0.1"]):
+        assert main([*words, "push", *other]) == 2
+        assert "has no rows of" in capsys.readouterr().err
     assert main([*words, "lift"]) == 2
-    assert "has no rows of ['lift'] yet" in capsys.readouterr().err
+    assert "has no rows of tasks lift yet" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -158,4 +175,4 @@ def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys):
 
 
 def type_of(name: str) -> type:
-    return str if name in ("task", "observation", "policy") else int
+    return {"task": str, "observation": str, "policy": str, "shift_m": float}.get(name, int)
