@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replan-every", type=int, default=4, help="steps of a plan that are carried out (default: 4)")
     parser.add_argument("--shift-m", type=float, help="how far training moves scenes over the table, hand and all [m], "
                         "where joints are the hand's place and a cloud shows the rest; 0: not (default: "
-                        f"{SHIFT_M}); as --tasks with --report")  # fmt: skip
+                        f"{SHIFT_M}; report: all)")  # fmt: skip
     parser.add_argument("--point-widths", nargs=3, type=int, default=[64, 64, 128], metavar="N",
                         help="layers of the point encoder, the same for all (default: 64 64 128)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/imitation.csv"), help="rows, kept and added to")
@@ -75,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--workers is {args.workers}; expected at least 1")
     rows = bench.read_rows(args.csv)
     if not args.report:
-        names = ("demos", "steps", "batch", "episodes", "horizon", "obs_steps", "replan_every", "shift_m")
-        chosen = {"steps": STEPS, "shift_m": SHIFT_M}
-        shared = {name: chosen.get(name) if getattr(args, name) is None else getattr(args, name) for name in names}
+        names = ("demos", "batch", "episodes", "horizon", "obs_steps", "replan_every")
+        shared: dict[str, Any] = {name: getattr(args, name) for name in names}
+        shared["steps"] = STEPS if args.steps is None else args.steps
+        shared["shift_m"] = SHIFT_M if args.shift_m is None else args.shift_m
         cells = bench.all_cells(args.tasks or TASKS, args.observations, args.policies, args.seeds, **shared)
         todo = bench.unfinished(cells, rows)
         for cell in todo:

@@ -49,12 +49,13 @@ def overall(rates: Iterable[Rate]) -> Rate:
 
 
 def grouped(rows: Rows) -> dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]]:
-    """(policy, observation) -> (task, demos, steps) -> rows."""
+    """(policy, observation) -> (task, demos, steps) -> rows. Whether training moved scenes belongs to the observation."""
     found: dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in rows:
-        found[row["policy"], row["observation"]][row["task"], row["demos"], row["steps"]].append(row)
+        moved = f", moved {row['shift_m']} m" if float(row["shift_m"]) else ""
+        found[row["policy"], row["observation"] + moved][row["task"], row["demos"], row["steps"]].append(row)
     return found
 
 

@@ -130,7 +130,7 @@ def test_scenes_move_where_the_hand_and_all_there_is_can_move():
     for cell in found:
         settings = bench.train_settings(cell, (8, 8, 8)).augment
         assert settings.reach == (dict.fromkeys(("hand_x", "hand_y"), 0.08) if cell.shift_m else {})
-    assert len({cell.name for cell in [*found, *cells(tasks=["metaworld/push-v3"], shift_m=0.04)]}) == len(found) + 4
+    assert len({cell.name for cell in [*found, *cells(tasks=["metaworld/push-v3"], shift_m=0.04)]}) == len(found) + 2
     with pytest.raises(UserError, match=r"scenes of 'push' seen by cloud cannot move"):
         bench.Cell("push", "cloud", "bc", seed=0, shift_m=0.1, **SHARED)
 
@@ -147,9 +147,18 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
     assert "| push, " in shown and "reach" not in shown
     assert main([*words, "push", "--steps", "3", "--shift-m", "0"]) == 0
     assert capsys.readouterr().out == shown
-    for other in (["--steps", "4"], ["--shift-m", "0.1"]):
-        assert main([*words, "push", *other]) == 2
-        assert "has no rows of" in capsys.readouterr().err
+    assert main([*words, "push", "--steps", "4"]) == 2
+    assert "has no rows of tasks push, steps 4 yet" in capsys.readouterr().err
+    for cell in cells(tasks=["metaworld/push-v3"], shift_m=0.08):
+        bench.append_row(table, row(cell, 1))
+    assert main([*words, "metaworld/push-v3", "--shift-m", "0.08"]) == 0
+    shown = capsys.readouterr().out
+    assert "| bc | cloud, moved 0.08 m |" in shown and "| bc | state |" in shown, (
+        "what cannot move is shown with either"
+    )
+    assert main([*words, "metaworld/push-v3", "--shift-m", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "| bc | state |" in shown and "cloud" not in shown
     assert main([*words, "lift"]) == 2
     assert "has no rows of tasks lift yet" in capsys.readouterr().err
 
