@@ -49,7 +49,7 @@ def overall(rates: Iterable[Rate]) -> Rate:
 
 
 def grouped(rows: Rows) -> dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]]:
-    """(policy, observation) -> (task, demos, steps) -> rows. Whether training moved scenes belongs to the observation."""
+    """(policy, observation) -> (task, demos, steps) -> rows; the observation says whether training moved scenes."""
     found: dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]] = defaultdict(
         lambda: defaultdict(list)
     )
