@@ -11,7 +11,8 @@ from difftop_ros.policies.decoders import make_decoder, parameters, width_for
 
 
 def make_heads(config: PolicyConfig, horizon: int, actions: int) -> dict[str, nn.Module]:
-    """By name, in the order of their initialisation. With latent dynamics the cost is as large as without.
+    """By name, in the order of their initialisation. With latent dynamics the cost is as large as without, and a prior
+    with modes is as large as a Gaussian.
 
     Where the base chooses among several ways the prior sees its chunk, to stay on the way that was chosen.
     """
@@ -22,19 +23,18 @@ def make_heads(config: PolicyConfig, horizon: int, actions: int) -> dict[str, nn
     def rollout(width: int) -> RolloutCost:
         return RolloutCost(actions, config.latent, config.code, config.state, width, config.cost_outputs)
 
-    heads: dict[str, nn.Module] = {
-        "prior": GaussianHead(known, config.hidden, config.code)
-        if config.code_modes == 1
-        else MixtureHead(known, config.hidden, config.code, config.code_modes),
+    def mixture(width: int) -> MixtureHead:
+        return MixtureHead(known, width, config.code, config.code_modes)
+
+    with torch.device("meta"):
+        of_cost = parameters(ChunkCost(*chunk_cost))
+        of_prior = parameters(GaussianHead(known, config.hidden, config.code))
+    several = config.code_modes > 1
+    return {
+        "prior": mixture(width_for(mixture, of_prior)) if several else GaussianHead(known, config.hidden, config.code),
         "posterior": GaussianHead(config.latent + variables, config.hidden, config.code),
+        "cost": rollout(width_for(rollout, of_cost)) if config.dynamics == "latent" else ChunkCost(*chunk_cost),
     }
-    if config.dynamics == "none":
-        heads["cost"] = ChunkCost(*chunk_cost)
-    else:
-        with torch.device("meta"):
-            size = parameters(ChunkCost(*chunk_cost))
-        heads["cost"] = rollout(width_for(rollout, size))
-    return heads
 
 
 def budgets(config: PolicyConfig, frame_size: int, horizon: int, actions: int) -> tuple[int, int]:
