@@ -229,6 +229,15 @@ def test_parameters_are_about_as_many_for_all(joints_only, options):
     assert found == pytest.approx(reference, rel=0.2)
 
 
+@pytest.mark.parametrize("base", ["bc", "diffusion"])
+def test_modes_of_the_prior_cost_no_parameters(joints_only, base):
+    contract = parse_contract(joints_only, "test")
+    one, eight = (
+        sum(make_net(contract, PolicyConfig(base=base, code_modes=modes)).parts().values()) for modes in (1, 8)
+    )
+    assert eight == pytest.approx(one, rel=0.005)
+
+
 @pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion"])
 def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm, data, base, tmp_path):
     trained = scaled(build(arm.text, policy=base), data)
