@@ -16,7 +16,7 @@ from difftop_ros.learning.progress import Progress, Stopped
 
 POLICIES = ("bc", "bc_rnn", "ibc", "diffusion", "residual", "difftop")
 TASKS = tuple(f"metaworld/{name}-v3" for name in ("push", "pick-place", "basketball", "peg-insert-side"))
-STEPS, SHIFT_M = 800, 0.08
+STEPS, SCENE = 800, "fixed"
 DESCRIPTION = """\
 For each task, a scripted expert's demonstrations are recorded through the ROS topics into rosbags. Every policy then
 learns from the same episodes, with the same encoders and the same number of optimisation steps, and acts from the same
@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--horizon", type=int, default=8, help="steps of a plan (default: 8)")
     parser.add_argument("--obs-steps", type=int, default=2, help="frames of history (default: 2)")
     parser.add_argument("--replan-every", type=int, default=4, help="steps of a plan that are carried out (default: 4)")
-    parser.add_argument("--shift-m", type=float, help="how far training moves scenes over the table, hand and all [m], "
-                        "where joints are the hand's place and a cloud shows the rest; 0: not (default: "
-                        f"{SHIFT_M}; report: all)")  # fmt: skip
+    parser.add_argument("--scene", choices=("fixed", "moved", "hand"), help="clouds as they are; or, where joints are "
+                        "the hand's place, moved over the table in training, hand and all; or seen from the hand "
+                        f"(default: {SCENE}; report: all)")  # fmt: skip
     parser.add_argument("--point-widths", nargs=3, type=int, default=[64, 64, 128], metavar="N",
                         help="layers of the point encoder, the same for all (default: 64 64 128)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/imitation.csv"), help="rows, kept and added to")
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         names = ("demos", "batch", "episodes", "horizon", "obs_steps", "replan_every")
         shared: dict[str, Any] = {name: getattr(args, name) for name in names}
         shared["steps"] = STEPS if args.steps is None else args.steps
-        shared["shift_m"] = SHIFT_M if args.shift_m is None else args.shift_m
+        shared["scene"] = args.scene or SCENE
         cells = bench.all_cells(args.tasks or TASKS, args.observations, args.policies, args.seeds, **shared)
         todo = bench.unfinished(cells, rows)
         for cell in todo:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         rows = bench.read_rows(args.csv)
     rows = [row for row in rows if _asked(args, row)]
     if not rows:
-        wanted = {"tasks": " ".join(args.tasks or ()), "steps": args.steps, "shift_m": args.shift_m}
+        wanted = {"tasks": " ".join(args.tasks or ()), "steps": args.steps, "scene": args.scene}
         given = ", ".join(f"{name} {value}" for name, value in wanted.items() if value not in ("", None))
         raise UserError(f"{args.csv} has no rows{f' of {given}' if given else ''} yet; run without --report")
     print(bench_report.markdown(rows))
@@ -99,14 +99,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, row: dict[str, str]) -> bool:
-    """Whether the report is to show the row. What cannot move belongs to every --shift-m."""
-    from difftop_ros.learning.bench import can_shift
+    """Whether the report is to show the row. One whose hand is not known belongs to every --scene."""
+    from difftop_ros.learning.bench import knows_hand
 
-    fixed = args.shift_m is None or not can_shift(row["task"], row["observation"])
     return (
         (not args.tasks or row["task"] in args.tasks)
         and (args.steps is None or int(row["steps"]) == args.steps)
-        and (fixed or float(row["shift_m"]) == args.shift_m)
+        and (args.scene in (None, row["scene"]) or not knows_hand(row["task"], row["observation"]))
     )
 
 

@@ -35,14 +35,17 @@ CONTRACTS = {
     "panda": {"cloud": "panda_table", "image": "panda_table_image"},
     "metaworld": {"cloud": "metaworld_cloud", "image": "metaworld_image"},
 }
-HANDS = {"metaworld": "hand_x,hand_y"}  # suites whose joints are a hand's place, so that training may move scenes
+SCENES = ("fixed", "moved", "hand")
+SHIFT_M = 0.08  # how far a moved scene moves
+HANDS = {"metaworld": ("hand_x", "hand_y", "hand_z")}  # suites whose joints are a hand's place
 
 
 @dataclass(frozen=True)
 class Cell:
     """One row to be. policy: a name with options, e.g. 'difftop' or 'difftop:proximal=1,base=diffusion'.
 
-    shift_m: how far training moves scenes, hand and all [m] (learning/augment.py); 0 where that is not possible.
+    scene: 'fixed' takes clouds as they are; where the joints are a hand's place, 'moved' moves scenes in training, hand
+    and all (learning/augment.py), and 'hand' sees points from the hand (PolicyConfig.cloud_origin).
     """
 
     task: str
@@ -56,7 +59,7 @@ class Cell:
     horizon: int
     obs_steps: int
     replan_every: int
-    shift_m: float = 0.0
+    scene: str = "fixed"
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -68,16 +71,16 @@ class Cell:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; expected 0 or more")
-        if self.shift_m and not can_shift(self.task, self.observation):
-            raise UserError(
-                f"shift_m is {self.shift_m}; scenes of {self.task!r} seen by {self.observation} cannot move"
-            )
+        if self.scene not in SCENES:
+            raise UserError(f"scene is {self.scene!r}; expected one of {list(SCENES)}")
+        if self.scene != "fixed" and not knows_hand(self.task, self.observation):
+            raise UserError(f"scene is {self.scene!r}; {self.task!r} ({self.observation}) has no cloud and known hand")
 
     @property
     def name(self) -> str:
         """A folder name for it."""
         words = [self.task, self.observation, self.policy, f"{self.demos}demos", f"{self.steps}steps", f"s{self.seed}"]
-        words += [f"moved{self.shift_m}"] if self.shift_m else []
+        words += [self.scene] if self.scene != "fixed" else []
         return "_".join("".join(c if c.isalnum() or c in ".-" else "-" for c in word) for word in words)
 
     @property
@@ -92,8 +95,8 @@ RESULT = ("successes", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "t
 COLUMNS = (*KEY, *RESULT)
 
 
-def can_shift(task: str, observation: str) -> bool:
-    """Whether training may move the task's scenes: all that is seen moves, and the hand's place is among the joints."""
+def knows_hand(task: str, observation: str) -> bool:
+    """Whether the task is seen in clouds by a robot whose joints are its hand's place."""
     return observation == "cloud" and "/" in task and task.split("/")[0] in HANDS
 
 
@@ -102,19 +105,20 @@ def all_cells(
     observations: Sequence[str],
     policies: Sequence[str],
     seeds: Sequence[int],
-    shift_m: float = 0.0,
+    scene: str = "fixed",
     **shared: Any,
 ) -> list[Cell]:
     """Every combination, seed by seed, so that early rows already compare all policies. Raises UserError.
 
-    From joints alone (the control that shows whether a task needs eyes) only the first policy runs.
+    From joints alone (the control that shows whether a task needs eyes) only the first policy runs, and where no hand
+    is known the scene is 'fixed'.
     """
 
-    def shift(task: str, observation: str) -> float:
-        return shift_m if can_shift(task, observation) else 0.0
+    def seen(task: str, observation: str) -> str:
+        return scene if knows_hand(task, observation) else "fixed"
 
     return [
-        Cell(task, observation, policy, seed=seed, shift_m=shift(task, observation), **shared)
+        Cell(task, observation, policy, seed=seed, scene=seen(task, observation), **shared)
         for seed in seeds
         for task in tasks
         for observation in observations
@@ -175,11 +179,15 @@ def _converted(text: str, key: str, value: str, default: Any) -> Any:
 
 def train_settings(cell: Cell, widths: tuple[int, ...]) -> TrainSettings:
     """The cell's training: everything but the policy class is the same for all."""
-    config = policy_config(cell.policy, horizon=cell.horizon, obs_steps=cell.obs_steps, point_widths=widths)
-    hand = HANDS[cell.task.split("/")[0]] if cell.shift_m else ""
+    hand = () if cell.scene == "fixed" else HANDS[cell.task.split("/")[0]]
+    origin = ",".join(hand) if cell.scene == "hand" else ""
+    moved = ",".join(hand[:2]) if cell.scene == "moved" else ""
+    config = policy_config(
+        cell.policy, horizon=cell.horizon, obs_steps=cell.obs_steps, point_widths=widths, cloud_origin=origin
+    )
     return TrainSettings(
         policy=config,
-        augment=AugmentSettings(shift_joints=hand, shift_m=cell.shift_m),
+        augment=AugmentSettings(shift_joints=moved, shift_m=SHIFT_M if moved else 0.0),
         steps=cell.steps,
         batch=cell.batch,
         seed=cell.seed,

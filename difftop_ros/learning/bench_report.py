@@ -49,13 +49,13 @@ def overall(rates: Iterable[Rate]) -> Rate:
 
 
 def grouped(rows: Rows) -> dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]]:
-    """(policy, observation) -> (task, demos, steps) -> rows; the observation says whether training moved scenes."""
+    """(policy, observation) -> (task, demos, steps) -> rows; a scene other than 'fixed' stands with the observation."""
     found: dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in rows:
-        moved = f", moved {row['shift_m']} m" if float(row["shift_m"]) else ""
-        found[row["policy"], row["observation"] + moved][row["task"], row["demos"], row["steps"]].append(row)
+        scene = "" if row["scene"] == "fixed" else f", {row['scene']}"
+        found[row["policy"], row["observation"] + scene][row["task"], row["demos"], row["steps"]].append(row)
     return found
 
 

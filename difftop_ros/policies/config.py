@@ -33,6 +33,8 @@ class PolicyConfig:
         velocity and increment commands are always absolute.
     latent, code, hidden, cost_outputs, state, point_widths, image_widths, keypoints: sizes of the networks. Policies
         other than 'difftop' are as wide as makes their parameters as many as its. image_encoder: 'cnn' or 'resnet18'.
+    cloud_origin: three joints, as 'hand_x,hand_y,hand_z', that read a hand's place in the clouds' frame: points are
+        seen from there, so that what is learned of an object holds wherever it lies. '' sees them from a fixed place.
     proximal: weight rho of 1/2 rho ||a - a_base||^2, in scaled actions.
     dynamics: 'none' for a cost of the whole chunk, 'latent' for stage costs along a rollout of learned dynamics.
     solver, iterations, cg_iterations: the solve, in training and at run time alike.
@@ -59,6 +61,7 @@ class PolicyConfig:
     image_widths: tuple[int, ...] = (16, 32, 64)
     keypoints: int = 16
     image_encoder: str = "cnn"
+    cloud_origin: str = ""
     proximal: float = 0.5
     dynamics: str = "none"
     solver: str = "qn"
@@ -104,6 +107,8 @@ class PolicyConfig:
                 f"diffusion_inference_steps is {self.diffusion_inference_steps}; expected at most the "
                 f"{self.diffusion_steps} diffusion_steps"
             )
+        if self.cloud_origin and (len(self.cloud_origin_joints) != 3 or not all(self.cloud_origin_joints)):
+            raise PolicyError(f"cloud_origin is {self.cloud_origin!r}; expected three, as 'hand_x,hand_y,hand_z'")
         self._check_base()
         if self.iterations < 0:
             raise PolicyError(f"iterations is {self.iterations}; expected 0 or more")
@@ -118,6 +123,11 @@ class PolicyConfig:
     def refines(self) -> bool:
         """Whether the policy improves on a base of its own, which zero iterations leave as it is."""
         return self.policy in REFINING
+
+    @property
+    def cloud_origin_joints(self) -> list[str]:
+        """The names in cloud_origin: of x, y, z."""
+        return [name.strip() for name in self.cloud_origin.split(",")] if self.cloud_origin else []
 
     def _check_base(self) -> None:
         if self.policy not in REFINING and (self.base != "bc" or self.base_from):

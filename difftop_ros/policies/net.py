@@ -35,7 +35,7 @@ class PolicyNet(nn.Module):
         super().__init__()
         self.config = config
         self.shape = (config.horizon, len(contract.command.joints))
-        self.normaliser = ObservationNormaliser(contract)
+        self.normaliser = ObservationNormaliser(contract, config)
         self.scaler = ActionScaler(contract, config)
         name = config.base if config.refines else config.policy
         spec = observation_spec(contract)

@@ -25,24 +25,46 @@ def observation_spec(contract: Contract) -> dict[str, tuple[str, tuple[int, ...]
     return spec
 
 
-def measured_positions(contract: Contract) -> list[tuple[str, int]]:
-    """For each commanded joint the observation key and the index of its measured position in that frame, (A,)."""
+def positions(contract: Contract) -> dict[str, tuple[str, int]]:
+    """Joint -> the observation key and the index of its measured position in that frame."""
     places = {}
     for key, obs in contract.observations.items():
         if isinstance(obs, JointStateObs) and "position" in obs.fields:
             start = obs.fields.index("position") * len(obs.joints)
             places.update({joint: (key, start + i) for i, joint in enumerate(obs.joints)})
+    return places
+
+
+def measured_positions(contract: Contract) -> list[tuple[str, int]]:
+    """`positions` of the commanded joints, (A,). Raises PolicyError naming those that are not measured."""
+    places = positions(contract)
     lacking = [name for name in contract.command.joint_names if name not in places]
     if lacking:
         raise PolicyError(f"joints {lacking} have no measured position in the contract; add 'position' to its fields")
     return [places[name] for name in contract.command.joint_names]
 
 
-class ObservationNormaliser(nn.Module):
-    """Frames to numbers around 0: joints by mean and deviation, clouds centred and in one scale, pictures to +-0.5."""
+def cloud_origin(contract: Contract, config: PolicyConfig) -> list[tuple[str, int]]:
+    """`positions` of config.cloud_origin's joints, (3,) or none. Raises PolicyError where that cannot be."""
+    if not config.cloud_origin:
+        return []
+    places, names = positions(contract), config.cloud_origin_joints
+    unknown = [name for name in names if name not in places]
+    if unknown or all(kind != "cloud" for kind, _ in observation_spec(contract).values()):
+        what = f"no measured position of {unknown}, only of {sorted(places)}" if unknown else "no point cloud"
+        raise PolicyError(f"cloud_origin is {config.cloud_origin!r} but the contract '{contract.name}' has {what}")
+    return [places[name] for name in names]
 
-    def __init__(self, contract: Contract) -> None:
+
+class ObservationNormaliser(nn.Module):
+    """Frames to numbers around 0: joints by mean and deviation, clouds centred and in one scale, pictures to +-0.5.
+
+    With config.cloud_origin a cloud's middle is where those joints are in the same frame, not the data's mean.
+    """
+
+    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__()
+        self.origin = cloud_origin(contract, config)
         self.kinds = {key: kind for key, (kind, _) in observation_spec(contract).items()}
         for key, (kind, shape) in observation_spec(contract).items():
             if kind != "image":
@@ -69,7 +91,11 @@ class ObservationNormaliser(nn.Module):
             if kind == "image":
                 out[key] = obs[key].float() / 255 - 0.5
             else:
-                out[key] = (obs[key].float() - self.get_buffer(f"mean_{key}")) / self.get_buffer(f"scale_{key}")
+                middle = self.get_buffer(f"mean_{key}")
+                if kind == "cloud" and self.origin:
+                    hand = torch.stack([obs[place][..., index].float() for place, index in self.origin], dim=2)
+                    middle = torch.cat([hand, middle[3:].expand(*hand.shape[:2], -1)], dim=2)[:, :, None]
+                out[key] = (obs[key].float() - middle) / self.get_buffer(f"scale_{key}")
         return out
 
 

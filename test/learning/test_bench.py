@@ -123,16 +123,19 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
     assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
 
 
-def test_scenes_move_where_the_hand_and_all_there_is_can_move():
-    found = cells(tasks=["metaworld/push-v3", "push"], observations=["cloud", "image", "state"], shift_m=0.08)
-    moved = {(cell.task, cell.observation) for cell in found if cell.shift_m}
-    assert moved == {("metaworld/push-v3", "cloud")}
+@pytest.mark.parametrize("scene", ["moved", "hand"])
+def test_scenes_depend_on_the_hand_where_it_is_known(scene):
+    found = cells(tasks=["metaworld/push-v3", "push"], observations=["cloud", "image", "state"], scene=scene)
+    known = {(cell.task, cell.observation) for cell in found if cell.scene == scene}
+    assert known == {("metaworld/push-v3", "cloud")}
     for cell in found:
-        settings = bench.train_settings(cell, (8, 8, 8)).augment
-        assert settings.reach == (dict.fromkeys(("hand_x", "hand_y"), 0.08) if cell.shift_m else {})
-    assert len({cell.name for cell in [*found, *cells(tasks=["metaworld/push-v3"], shift_m=0.04)]}) == len(found) + 2
-    with pytest.raises(UserError, match=r"scenes of 'push' seen by cloud cannot move"):
-        bench.Cell("push", "cloud", "bc", seed=0, shift_m=0.1, **SHARED)
+        settings = bench.train_settings(cell, (8, 8, 8))
+        moved = cell.scene == "moved"
+        assert settings.augment.reach == (dict.fromkeys(("hand_x", "hand_y"), bench.SHIFT_M) if moved else {})
+        assert settings.policy.cloud_origin == ("hand_x,hand_y,hand_z" if cell.scene == "hand" else "")
+    assert len({cell.name for cell in [*found, *cells(tasks=["metaworld/push-v3"])]}) == len(found) + 2
+    with pytest.raises(UserError, match=r"'push' \(cloud\) has no cloud and known hand"):
+        bench.Cell("push", "cloud", "bc", seed=0, scene=scene, **SHARED)
 
 
 def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
@@ -145,18 +148,16 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
     assert main([*words, "push"]) == 0
     shown = capsys.readouterr().out
     assert "| push, " in shown and "reach" not in shown
-    assert main([*words, "push", "--steps", "3", "--shift-m", "0"]) == 0
+    assert main([*words, "push", "--steps", "3", "--scene", "fixed"]) == 0
     assert capsys.readouterr().out == shown
     assert main([*words, "push", "--steps", "4"]) == 2
     assert "has no rows of tasks push, steps 4 yet" in capsys.readouterr().err
-    for cell in cells(tasks=["metaworld/push-v3"], shift_m=0.08):
+    for cell in cells(tasks=["metaworld/push-v3"], scene="hand"):
         bench.append_row(table, row(cell, 1))
-    assert main([*words, "metaworld/push-v3", "--shift-m", "0.08"]) == 0
+    assert main([*words, "metaworld/push-v3", "--scene", "hand"]) == 0
     shown = capsys.readouterr().out
-    assert "| bc | cloud, moved 0.08 m |" in shown and "| bc | state |" in shown, (
-        "what cannot move is shown with either"
-    )
-    assert main([*words, "metaworld/push-v3", "--shift-m", "0"]) == 0
+    assert "| bc | cloud, hand |" in shown and "| bc | state |" in shown, "which has no other scene"
+    assert main([*words, "metaworld/push-v3", "--scene", "fixed"]) == 0
     shown = capsys.readouterr().out
     assert "| bc | state |" in shown and "cloud" not in shown
     assert main([*words, "lift"]) == 2
@@ -184,4 +185,4 @@ def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys):
 
 
 def type_of(name: str) -> type:
-    return {"task": str, "observation": str, "policy": str, "shift_m": float}.get(name, int)
+    return str if name in ("task", "observation", "policy", "scene") else int
