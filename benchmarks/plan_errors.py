@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
+from difftop_ros.errors import UserError
 from difftop_ros.learning.batches import as_tensors
 from difftop_ros.policies import PolicyNet, load_policy
 from difftop_ros.policies.difftop import DifftopNet, divergences
@@ -85,9 +86,12 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    episodes = EpisodeDataset(args.dataset)
-    for path in args.models:
-        print(f"{path.name}: {in_words(of_dataset(load_policy(path).net, episodes))}", flush=True)
+    try:
+        episodes = EpisodeDataset(args.dataset)
+        for path in args.models:
+            print(f"{path.name}: {in_words(of_dataset(load_policy(path).net, episodes))}", flush=True)
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
