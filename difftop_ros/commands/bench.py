@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), help=f"default: {' '.join(POLICIES)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="training seeds (default: 0 1)")
     parser.add_argument("--demos", type=int, default=10, help="demonstrations per task (default: 10)")
-    parser.add_argument(
-        "--steps", type=int, help=f"optimisation steps of each (default: {STEPS}); as --tasks with --report"
-    )
+    parser.add_argument("--steps", type=int, help=f"optimisation steps of each (default: {STEPS}; report: all)")
     parser.add_argument("--batch", type=int, default=128, help="windows per step (default: 128)")
     parser.add_argument("--episodes", type=int, default=40, help="evaluation starts (default: 40)")
     parser.add_argument("--horizon", type=int, default=8, help="steps of a plan (default: 8)")
