@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from difftop_ros.learning.progress import Progress, Report, Stop
 
@@ -29,8 +30,21 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         if self._stop():
             trainer.should_stop = True
-        if not trainer.should_stop and step % self._every and step < trainer.max_steps:
-            return
+        if trainer.should_stop or not step % self._every or step >= trainer.max_steps:
+            self._save(trainer)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Save when Lightning itself leaves on SIGTERM: it does so between steps, maybe before `stop()` is asked again.
+
+        Not while validating: weights are exchanged for their average then, and the step before was saved.
+        """
+        if isinstance(exception, SIGTERMException) and not trainer.validating:
+            self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        step = trainer.global_step
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / "writing.part"
         trainer.save_checkpoint(temporary)

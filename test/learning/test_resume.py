@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,26 @@ def test_stopping_and_going_on_is_the_same_run(episodes, thirty, in_one_go, tmp_
     assert kept(tmp_path) == ["step=24", "step=30"]
     assert_same_weights(in_one_go(thirty), tmp_path)
     assert training_seconds(tmp_path) > first_part > 0
+
+
+def test_a_signal_right_behind_a_step_keeps_that_step(episodes, thirty, in_one_go, tmp_path):
+    """SIGTERM after `stop()` was asked: Lightning leaves before the next step, in which it would be asked again."""
+    asked = iter(range(1, 31))
+
+    def stop() -> bool:
+        if next(asked) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # as `difftop train` has a handler of its own
+    try:
+        with pytest.raises(Stopped, match="after step 5 of 30"):
+            train(episodes, thirty, tmp_path, stop=stop)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert kept(tmp_path) == ["step=5"]
+    train(episodes, thirty, tmp_path)
+    assert_same_weights(in_one_go(thirty), tmp_path)
 
 
 def test_a_run_killed_between_checkpoints_is_the_same_run(episodes, thirty, in_one_go, tmp_path):
