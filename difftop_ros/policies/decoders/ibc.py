@@ -20,12 +20,12 @@ MARGIN = 30.0  # of the gradient penalty: largest entry of dE/da that goes unpun
 
 
 class Energy(nn.Module):
-    """E(a | z), lower is better; what depends on z alone is computed once for all candidates."""
+    """E(a | z), lower is better. What depends on z alone, most of the network, is computed once for all candidates."""
 
     def __init__(self, features: int, variables: int, width: int) -> None:
         super().__init__()
         self.from_actions = nn.Linear(variables, width, bias=False)
-        self.from_latent = nn.Linear(features, width)
+        self.from_latent = mlp([features, 3 * width, width])
         self.rest = mlp([width, width, 1])
 
     def forward(self, chunks: Tensor, latent: Tensor) -> Tensor:
