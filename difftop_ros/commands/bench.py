@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.errors import UserError
+from difftop_ros.learning.defaults import COMPARED, COMPARED_UNNAMED
 from difftop_ros.learning.progress import Progress, Stopped
 
-POLICIES = ("bc", "bc_rnn", "ibc", "diffusion", "residual", "difftop")
-TASKS = tuple(f"metaworld/{name}-v3" for name in ("push", "pick-place", "basketball", "peg-insert-side"))
-STEPS, SCENE = 800, "fixed"
+USUAL = COMPARED | COMPARED_UNNAMED
 DESCRIPTION = """\
 For each task, a scripted expert's demonstrations are recorded through the ROS topics into rosbags. Every policy then
 learns from the same episodes, with the same encoders and the same number of optimisation steps, and acts from the same
@@ -35,24 +34,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument("what", choices=("imitation",), help="the comparison")
-    parser.add_argument(
-        "--tasks", nargs="+", help=f"default: {' '.join(TASKS)}; with --report, those to show (default: all)"
-    )
-    parser.add_argument("--observations", nargs="+", default=["cloud", "state"], choices=("cloud", "image", "state"),
-                        help="what the policies see; state: joints alone, the control that shows whether a task needs "
-                        "eyes, by the first policy only (default: cloud state)")  # fmt: skip
-    parser.add_argument("--policies", nargs="+", default=list(POLICIES), help=f"default: {' '.join(POLICIES)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="training seeds (default: 0 1)")
-    parser.add_argument("--demos", type=int, default=10, help="demonstrations per task (default: 10)")
-    parser.add_argument("--steps", type=int, help=f"optimisation steps of each (default: {STEPS}; report: all)")
-    parser.add_argument("--batch", type=int, default=128, help="windows per step (default: 128)")
-    parser.add_argument("--episodes", type=int, default=40, help="evaluation starts (default: 40)")
-    parser.add_argument("--horizon", type=int, default=8, help="steps of a plan (default: 8)")
-    parser.add_argument("--obs-steps", type=int, default=2, help="frames of history (default: 2)")
-    parser.add_argument("--replan-every", type=int, default=4, help="steps of a plan that are carried out (default: 4)")
-    parser.add_argument("--scene", choices=("fixed", "moved", "hand"), help="clouds as they are; or, where joints are "
-                        "the hand's place, moved over the table in training, hand and all; or seen from the hand "
-                        f"(default: {SCENE}; report: all)")  # fmt: skip
+    given: dict[str, dict[str, Any]] = {
+        "tasks": {"nargs": "+", "help": "SUITE/TASK, or one of the demo arm's"},
+        "observations": {"nargs": "+", "choices": ("cloud", "image", "state"), "help": "what the policies see; state: "
+                         "joints alone, the control that shows whether a task needs eyes, by the first policy only"},
+        "policies": {"nargs": "+", "help": "names, with options as above"},
+        "seeds": {"nargs": "+", "type": int, "help": "training seeds"},
+        "demos": {"type": int, "help": "demonstrations per task"},
+        "steps": {"type": int, "help": "optimisation steps of each"},
+        "episodes": {"type": int, "help": "evaluation starts"},
+        "batch": {"type": int, "help": "windows per step"},
+        "horizon": {"type": int, "help": "steps of a plan"},
+        "obs_steps": {"type": int, "help": "frames of history"},
+        "replan_every": {"type": int, "help": "steps of a plan that are carried out"},
+        "scene": {"choices": ("fixed", "moved", "hand"), "help": "clouds as they are; or, where joints are the hand's "
+                  "place, moved over the table in training, hand and all; or seen from the hand"},
+    }  # fmt: skip
+    for name, options in given.items():
+        options["help"] += f" (default: {_words(USUAL[name])})"
+        parser.add_argument(f"--{name.replace('_', '-')}", **options)
     parser.add_argument("--point-widths", nargs=3, type=int, default=[64, 64, 128], metavar="N",
                         help="layers of the point encoder, the same for all (default: 64 64 128)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/imitation.csv"), help="rows, kept and added to")
@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, help="where the plot goes (default: OUT/imitation.png)")
     parser.add_argument("--workers", type=int, default=2, help="policies trained at once, a core each (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
-    parser.add_argument("--report", action="store_true", help="run nothing: table and plot of the rows there are")
+    parser.add_argument("--report", action="store_true", help="run nothing: table and plot of the rows there "
+                        "are, or of those with what is given: --report --tasks push --observations image")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,13 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers < 1:
         raise UserError(f"--workers is {args.workers}; expected at least 1")
+    given = {name: value for name in USUAL if (value := getattr(args, name)) is not None}
     rows = bench.read_rows(args.csv)
     if not args.report:
-        names = ("demos", "batch", "episodes", "horizon", "obs_steps", "replan_every")
-        shared: dict[str, Any] = {name: getattr(args, name) for name in names}
-        shared["steps"] = STEPS if args.steps is None else args.steps
-        shared["scene"] = args.scene or SCENE
-        cells = bench.all_cells(args.tasks or TASKS, args.observations, args.policies, args.seeds, **shared)
+        cells = bench.all_cells(**USUAL | given)
         todo = bench.unfinished(cells, rows)
         for cell in todo:
             bench.train_settings(cell, tuple(args.point_widths))  # a wrong option is told before hours are spent
@@ -86,25 +84,31 @@ def run(args: argparse.Namespace) -> int:
         if not _run_all(args, todo, datasets):
             return 130
         rows = bench.read_rows(args.csv)
-    rows = [row for row in rows if _asked(args, row)]
+    rows = [row for row in rows if _asked(given, row)]
     if not rows:
-        wanted = {"tasks": " ".join(args.tasks or ()), "steps": args.steps, "scene": args.scene}
-        given = ", ".join(f"{name} {value}" for name, value in wanted.items() if value not in ("", None))
-        raise UserError(f"{args.csv} has no rows{f' of {given}' if given else ''} yet; run without --report")
+        asked = ", ".join(f"{name} {_words(value)}" for name, value in given.items())
+        raise UserError(f"{args.csv} has no rows{f' of {asked}' if asked else ''} yet; run without --report")
     print(bench_report.markdown(rows))
     print(f"plot: {bench_report.plot(rows, args.plot or args.out / 'imitation.png')}")
     return 0
 
 
-def _asked(args: argparse.Namespace, row: dict[str, str]) -> bool:
+def _asked(given: dict[str, Any], row: dict[str, str]) -> bool:
     """Whether the report is to show the row. One whose hand is not known belongs to every --scene."""
     from difftop_ros.learning.bench import knows_hand
 
-    return (
-        (not args.tasks or row["task"] in args.tasks)
-        and (args.steps is None or int(row["steps"]) == args.steps)
-        and (args.scene in (None, row["scene"]) or not knows_hand(row["task"], row["observation"]))
-    )
+    several = {"tasks": "task", "observations": "observation", "policies": "policy", "seeds": "seed"}
+    for name, value in given.items():
+        if name == "scene" and not knows_hand(row["task"], row["observation"]):
+            continue
+        values = value if name in several else [value]
+        if row[several.get(name, name)] not in map(str, values):
+            return False
+    return True
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _dataset(args: argparse.Namespace, task: str, observation: str) -> Path:

@@ -12,7 +12,7 @@ import dataclasses
 import fcntl
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +24,7 @@ from difftop_ros import __version__
 from difftop_ros.contract import Contract, JointStateObs, load_contract, parse_contract
 from difftop_ros.errors import UserError
 from difftop_ros.learning.augment import AugmentSettings
+from difftop_ros.learning.defaults import COMPARED_UNNAMED
 from difftop_ros.learning.progress import Report, Stop, never, silent
 from difftop_ros.learning.settings import TrainSettings
 from difftop_ros.paths import share_path
@@ -80,7 +81,7 @@ class Cell:
     def name(self) -> str:
         """A folder name for it."""
         words = [self.task, self.observation, self.policy, f"{self.demos}demos", f"{self.steps}steps", f"s{self.seed}"]
-        words += [self.scene] if self.scene != "fixed" else []
+        words += unusual(dataclasses.asdict(self))
         return "_".join("".join(c if c.isalnum() or c in ".-" else "-" for c in word) for word in words)
 
     @property
@@ -98,6 +99,15 @@ COLUMNS = (*KEY, *RESULT)
 def knows_hand(task: str, observation: str) -> bool:
     """Whether the task is seen in clouds by a robot whose joints are its hand's place."""
     return observation == "cloud" and "/" in task and task.split("/")[0] in HANDS
+
+
+def unusual(row: Mapping[str, Any], names: Collection[str] = tuple(COMPARED_UNNAMED)) -> list[str]:
+    """What of these settings is other than usual in a cell, as a row has it: 'hand', 'obs_steps 1'."""
+    return [
+        row[name] if name == "scene" else f"{name} {row[name]}"
+        for name, value in COMPARED_UNNAMED.items()
+        if name in names and str(row[name]) != str(value)
+    ]
 
 
 def all_cells(

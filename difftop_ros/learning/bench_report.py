@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from difftop_ros.learning.bench import unusual
+from difftop_ros.learning.defaults import COMPARED_UNNAMED
+
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -49,13 +52,17 @@ def overall(rates: Iterable[Rate]) -> Rate:
 
 
 def grouped(rows: Rows) -> dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]]:
-    """(policy, observation) -> (task, demos, steps) -> rows; a scene other than 'fixed' stands with the observation."""
+    """(policy, observation) -> (task, demos, steps) -> rows.
+
+    A scene, and what else is unusual and not the same in all rows, stand with the observation.
+    """
+    differ = {"scene", *(name for name in COMPARED_UNNAMED if len({row[name] for row in rows}) > 1)}
     found: dict[tuple[str, str], dict[tuple[str, str, str], list[Mapping[str, str]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in rows:
-        scene = "" if row["scene"] == "fixed" else f", {row['scene']}"
-        found[row["policy"], row["observation"] + scene][row["task"], row["demos"], row["steps"]].append(row)
+        seen = ", ".join([row["observation"], *unusual(row, differ)])
+        found[row["policy"], seen][row["task"], row["demos"], row["steps"]].append(row)
     return found
 
 
@@ -98,7 +105,7 @@ def plot(rows: Rows, path: Path) -> Path:
 
     groups = grouped(rows)
     columns = sorted({column for group in groups.values() for column in group})
-    names = sorted(groups, key=lambda name: (name[1] == "state", name))
+    names = sorted(groups, key=lambda name: (name[1].startswith("state"), name))
     figure, axes = pyplot.subplots(figsize=(max(6.0, 0.35 * len(names) * len(columns) + 2), 4.2))
     width = 0.8 / len(names)
     for index, name in enumerate(names):
@@ -109,8 +116,8 @@ def plot(rows: Rows, path: Path) -> Path:
             found = rate(groups[name][column])
             error = [[max(found.mean - found.low, 0.0)], [max(found.high - found.mean, 0.0)]]
             axes.bar(place + (index - len(names) / 2 + 0.5) * width, found.mean, width * 0.92, yerr=error, color=colour,
-                     hatch="//" if name[1] == "state" else None, capsize=2, error_kw={"lw": 0.8})  # fmt: skip
-        axes.bar(0, 0, color=colour, hatch="//" if name[1] == "state" else None, label=f"{name[0]}, {name[1]}")
+                     hatch="//" if name[1].startswith("state") else None, capsize=2, error_kw={"lw": 0.8})  # fmt: skip
+        axes.bar(0, 0, color=colour, hatch="//" if name[1].startswith("state") else None, label=f"{name[0]}, {name[1]}")
     axes.set(ylabel="success", ylim=(0, 1.02))
     axes.set_xticks(range(len(columns)), [f"{task}\n{demos} demos, {steps} steps" for task, demos, steps in columns])
     axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

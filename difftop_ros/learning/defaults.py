@@ -6,6 +6,8 @@ AugmentSettings; their defaults apply and a test keeps them in step.
 
 from __future__ import annotations
 
+from typing import Any
+
 Option = tuple[type, "tuple[str, ...] | None", str]
 
 SOLVERS = ("qn", "spg", "newton", "ilqr", "polyak", "mppi")
@@ -57,3 +59,16 @@ AUGMENT_OPTIONS: dict[str, Option] = {
     "shift_m": (float, None, "largest such move [m] (default: 0)"),
 }
 OPTIONS = {"policy": POLICY_OPTIONS, "training": TRAINING_OPTIONS, "augmentation": AUGMENT_OPTIONS}
+
+# What a comparison of policies (learning/bench.py) is made of unless told otherwise; names and tables always say it ...
+COMPARED: dict[str, Any] = {
+    "tasks": tuple(f"metaworld/{name}-v3" for name in ("push", "pick-place", "basketball", "peg-insert-side")),
+    "observations": ("cloud", "state"),
+    "policies": ("bc", "bc_rnn", "ibc", "diffusion", "residual", "difftop"),
+    "seeds": (0, 1),
+    "demos": 10,
+    "steps": 800,
+    "episodes": 40,
+}
+# ... and this they say only where it is another.
+COMPARED_UNNAMED: dict[str, Any] = {"batch": 128, "horizon": 8, "obs_steps": 2, "replan_every": 4, "scene": "fixed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from difftop_ros.errors import UserError
 from difftop_ros.learning import bench, bench_report
+from difftop_ros.learning.defaults import COMPARED_UNNAMED
 
 SHARED = {"demos": 2, "steps": 3, "batch": 8, "episodes": 2, "horizon": 4, "obs_steps": 1, "replan_every": 2}
 
@@ -121,6 +123,26 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
     assert lines[3].startswith("| bc | cloud | 50 ")
     assert "| bc | state |" in lines[4] and "(1 of 2)" in lines[4]
     assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
+
+
+def test_what_is_unusual_is_told_apart(tmp_path, capsys):
+    from difftop_ros.cli import main
+
+    usual = bench.Cell("push", "image", "bc", seed=0, **SHARED | COMPARED_UNNAMED)
+    others = [dataclasses.replace(usual, **change) for change in ({"obs_steps": 1}, {"batch": 64, "horizon": 16})]
+    assert len({cell.name for cell in (usual, *others)}) == 3 and others[0].name == f"{usual.name}_obs-steps-1"
+    table = tmp_path / "rows.csv"
+    for cell in (usual, *others, dataclasses.replace(usual, observation="cloud", policy="difftop")):
+        bench.append_row(table, row(cell, 1))
+    words = ["bench", "imitation", "--report", "--csv", str(table), "--out", str(tmp_path)]
+    shown = {(): 4, ("--observations", "image"): 3, ("--obs-steps", "1"): 1, ("--policies", "difftop"): 1}
+    for more, count in shown.items():
+        assert main([*words, *more]) == 0
+        assert sum("50 (9–91)" in line for line in capsys.readouterr().out.splitlines()) == count, more
+    assert main(words) == 0
+    lines = capsys.readouterr().out
+    for label in ("| bc | image |", "| bc | image, obs_steps 1 |", "| bc | image, batch 64, horizon 16 |"):
+        assert label in lines
 
 
 @pytest.mark.parametrize("scene", ["moved", "hand"])
