@@ -77,14 +77,28 @@ class TrainSettings:
             return
         before = yaml.safe_load(path.read_text())
         free = ("steps", "checkpoint_every", "threads")
-        now = {**self.to_dict(), **data}
-        changed = [key for key in now if key not in free and before.get(key, now[key]) != now[key]]
+        usual, now = _flat(TrainSettings().to_dict()), _flat({**self.to_dict(), **data})
+        then = {**now, **usual, **_flat(before)}  # an option that did not exist yet is one at its default
+        changed = [
+            f"other {key}" if key in data else f"{key} was {then[key]!r}, is {value!r}"
+            for key, value in now.items()
+            if key not in free and then[key] != value
+        ]
         if changed:
             raise TrainingError(
-                f"{str(folder)!r} holds a run of other data or settings ({', '.join(changed)} differ); give another "
-                "out folder, or start over with fresh"
+                f"{str(folder)!r} holds a run of other data or settings ({'; '.join(changed)}): give another out "
+                "folder, or start over with fresh"
             )
 
     def record(self, folder: Path, data: Mapping[str, str]) -> None:
         """Write training.yaml, which `check_resumable` reads."""
         (folder / RECORD).write_text(yaml.safe_dump({**self.to_dict(), **data}, sort_keys=False))
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{'policy': {'horizon': 8}} -> {'policy.horizon': 8}, as YAML gives it back."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = value.items() if isinstance(value, Mapping) else [(None, value)]
+        flat.update({f"{key}.{name}" if name else key: list(v) if isinstance(v, tuple) else v for name, v in inner})
+    return flat

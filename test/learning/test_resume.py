@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.learning.callbacks import checkpoints
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.report import plot_losses
-from difftop_ros.learning.settings import TrainingError
+from difftop_ros.learning.settings import RECORD, TrainingError
 from difftop_ros.learning.train import train, training_seconds
 from difftop_ros.policies.policy import WEIGHTS
 
@@ -150,12 +151,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(episodes, thirt
 
 def test_other_settings_are_refused_and_fresh_starts_over(episodes, thirty, small, in_one_go, tmp_path):
     shutil.copytree(in_one_go(thirty), tmp_path / "copy")
-    for other, names in (
-        (small(steps=30, ema=0.9, lr=5e-3), "lr"),
-        (small(steps=30, ema=0.9, seed=1, batch=8), "batch, seed"),
-        (small(steps=30, ema=0.9, policy={"horizon": 5}), "policy"),
+    usual = thirty.to_dict()
+    for other, says in (
+        (small(steps=30, ema=0.9, lr=5e-3), f"lr was {thirty.lr}, is 0.005"),
+        (small(steps=30, ema=0.9, seed=1, batch=9), f"batch was {thirty.batch}, is 9; seed was 0, is 1"),
+        (small(steps=30, ema=0.9, policy={"horizon": 5}), f"policy.horizon was {usual['policy']['horizon']}, is 5"),
     ):
-        with pytest.raises(TrainingError, match=rf"\({names} differ\)"):
+        with pytest.raises(TrainingError, match=re.escape(f"({says})")):
             train(episodes, other, tmp_path / "copy")
     assert_same_weights(in_one_go(thirty), tmp_path / "copy")
     policy = train(episodes, small(steps=2, policy={"horizon": 5}), tmp_path / "copy", fresh=True)
@@ -163,16 +165,30 @@ def test_other_settings_are_refused_and_fresh_starts_over(episodes, thirty, smal
     assert len(list((tmp_path / "copy/logs").glob("from_step_*"))) == 1
 
 
+def test_a_run_from_before_an_option_existed_goes_on(episodes, thirty, small, tmp_path):
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path, stop=after(3))
+    record = tmp_path / RECORD
+    data = yaml.safe_load(record.read_text())
+    assert data["policy"].pop("cloud_origin") == "" and data["augment"].pop("shift_m") == 0.0
+    record.write_text(yaml.safe_dump(data))
+    with pytest.raises(TrainingError, match=r"\(policy.cloud_origin was '', is 'a,b,c'\)"):
+        train(episodes, small(steps=30, ema=0.9, policy={"cloud_origin": "a,b,c"}), tmp_path)
+    with pytest.raises(Stopped):
+        train(episodes, thirty, tmp_path, stop=after(3))
+    assert yaml.safe_load(record.read_text())["policy"]["cloud_origin"] == ""
+
+
 def test_other_data_is_refused(arm, episodes, thirty, in_one_go, tmp_path):
     shutil.copytree(in_one_go(thirty), tmp_path / "copy")
     for seed in (0, 7):
         arm.write_episode(tmp_path / "bags" / str(seed), seed)
     ingest(find_bags([tmp_path / "bags"]), episodes.contract, tmp_path / "other")
-    with pytest.raises(TrainingError, match=r"\(episodes differ\)"):
+    with pytest.raises(TrainingError, match=r"\(other episodes\)"):
         train(EpisodeDataset(tmp_path / "other"), thirty, tmp_path / "copy")
     slower = parse_contract(arm.text.replace("velocity: 4.0", "velocity: 3.0"))
     ingest(find_bags([arm.bags]), slower, tmp_path / "slower")
-    with pytest.raises(TrainingError, match=r"\(contract differ\)"):
+    with pytest.raises(TrainingError, match=r"\(other contract\)"):
         train(EpisodeDataset(tmp_path / "slower"), thirty, tmp_path / "copy")
 
 
