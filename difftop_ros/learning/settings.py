@@ -76,6 +76,7 @@ class TrainSettings:
         if not path.is_file():
             return
         before = yaml.safe_load(path.read_text())
+        before["policy"] = PolicyConfig.from_dict(before["policy"], str(path)).to_dict()
         free = ("steps", "checkpoint_every", "threads")
         usual, now = _flat(TrainSettings().to_dict()), _flat({**self.to_dict(), **data})
         then = {**now, **usual, **_flat(before)}  # an option that did not exist yet is one at its default

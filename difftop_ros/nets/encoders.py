@@ -48,10 +48,15 @@ class PointCloudEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Four convolutions with group norm and a spatial softmax: each channel says where in the picture it fires."""
+    """Four convolutions with group norm and a spatial softmax: each channel says where in the picture it fires.
 
-    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int) -> None:
+    sharpness: factor of the maps in that softmax. At 1 an untrained channel looks everywhere, and hundreds of steps
+    pass before it looks somewhere.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int, sharpness: float = 10.0) -> None:
         super().__init__()
+        self.sharpness = sharpness
         first, second, third = widths
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, first, 5, stride=2, padding=2),
@@ -75,7 +80,7 @@ class ImageEncoder(nn.Module):
         """image (B, channels, height, width) -> where each map fires and how much, (B, 3 keypoints)."""
         maps = self.convolutions(image)
         height, width = maps.shape[-2:]
-        weights = maps.flatten(2).softmax(dim=2)
+        weights = (self.sharpness * maps).flatten(2).softmax(dim=2)
         rows = torch.linspace(-1, 1, height, device=image.device, dtype=image.dtype)
         columns = torch.linspace(-1, 1, width, device=image.device, dtype=image.dtype)
         grid = weights.unflatten(2, (height, width))
@@ -113,6 +118,7 @@ class ObservationEncoder(nn.Module):
         keypoints: int = 16,
         feature: int = 64,
         image: str = "cnn",
+        image_sharpness: float = 10.0,
         fused: bool = True,
     ) -> None:
         super().__init__()
@@ -127,7 +133,7 @@ class ObservationEncoder(nn.Module):
             elif image == "resnet18":
                 self.encoders[key] = ResNet18Encoder(shape[2], feature)
             else:
-                self.encoders[key] = ImageEncoder(shape[2], image_widths, 2 * keypoints, feature)
+                self.encoders[key] = ImageEncoder(shape[2], image_widths, 2 * keypoints, feature, image_sharpness)
         if fused:
             self.fuse = nn.Sequential(nn.Linear(self.frame_size * obs_steps, latent), nn.LayerNorm(latent), nn.SiLU())
 

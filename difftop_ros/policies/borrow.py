@@ -23,7 +23,15 @@ def take_base(net: PolicyNet) -> None:
         )
     differing = [
         f"{name} {getattr(other.config, name)} instead of {getattr(config, name)}"
-        for name in ("horizon", "obs_steps", "action_frame", "latent", "image_encoder", "cloud_origin")
+        for name in (
+            "horizon",
+            "obs_steps",
+            "action_frame",
+            "latent",
+            "image_encoder",
+            "image_sharpness",
+            "cloud_origin",
+        )
         if getattr(other.config, name) != getattr(config, name)
     ]
     wanted = net.state_dict()

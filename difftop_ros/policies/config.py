@@ -33,6 +33,7 @@ class PolicyConfig:
         velocity and increment commands are always absolute.
     latent, code, hidden, cost_outputs, state, point_widths, image_widths, keypoints: sizes of the networks. Policies
         other than 'difftop' are as wide as makes their parameters as many as its. image_encoder: 'cnn' or 'resnet18'.
+    image_sharpness: of the 'cnn', how narrowly its keypoints look before anything is learned (nets/encoders.py).
     cloud_origin: three joints, as 'hand_x,hand_y,hand_z', that read a hand's place in the clouds' frame: points are
         seen from there, so that what is learned of an object holds wherever it lies. '' sees them from a fixed place.
     proximal: weight rho of 1/2 rho ||a - a_base||^2, in scaled actions.
@@ -61,6 +62,7 @@ class PolicyConfig:
     image_widths: tuple[int, ...] = (16, 32, 64)
     keypoints: int = 16
     image_encoder: str = "cnn"
+    image_sharpness: float = 10.0
     cloud_origin: str = ""
     proximal: float = 0.5
     dynamics: str = "none"
@@ -116,6 +118,8 @@ class PolicyConfig:
             raise PolicyError(f"point_widths are {list(self.point_widths)}; expected layer sizes of at least 1")
         if len(self.image_widths) != 3 or any(width < 4 or width % 4 for width in self.image_widths):
             raise PolicyError(f"image_widths are {list(self.image_widths)}; expected three multiples of 4")
+        if self.image_sharpness <= 0:
+            raise PolicyError(f"image_sharpness is {self.image_sharpness}; expected more than 0")
         if self.proximal <= 0 or self.kl_weight < 0:
             raise PolicyError("proximal must be above 0 and kl_weight at least 0")
 
@@ -158,6 +162,7 @@ class PolicyConfig:
         if unknown:
             raise PolicyError(f"{source}: unknown settings {unknown}; expected some of {sorted(fields)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values.setdefault("image_sharpness", 1.0)  # that of policies from before it could be set
         defaults = cls()
         for name, value in values.items():
             wanted = type(getattr(defaults, name))

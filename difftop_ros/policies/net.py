@@ -52,6 +52,7 @@ class PolicyNet(nn.Module):
             config.image_widths,
             config.keypoints,
             image=config.image_encoder,
+            image_sharpness=config.image_sharpness,
             fused=name != "bc_rnn" or config.refines,
         )
         base, heads = budgets(config, self.encoder.frame_size, *self.shape)

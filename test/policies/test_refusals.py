@@ -131,5 +131,7 @@ def test_a_config_survives_its_yaml():
     config = PolicyConfig(point_widths=(8, 9), proximal=2.0, policy="bc")
     assert PolicyConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
     assert PolicyConfig.from_dict({"proximal": 1}).proximal == 1
+    before = {name: value for name, value in config.to_dict().items() if name != "image_sharpness"}
+    assert PolicyConfig.from_dict(before) == dataclasses.replace(config, image_sharpness=1.0), "weights made so"
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.horizon = 3  # type: ignore[misc]
