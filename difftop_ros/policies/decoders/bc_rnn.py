@@ -2,9 +2,8 @@
 
 After robomimic (Mandlekar et al. 2021, arXiv 2108.03298), BC-RNN-GMM: two LSTM layers, 5 modes, acting with almost no
 noise. Different: the mixture is over the whole chunk (with horizon 1 it is robomimic's), so that its knots agree on the
-mode; its log density is the mean of its knots', or the first steps of training would settle for good which mode a
-chunk belongs to; the recurrence runs over the window and carries no state from plan to plan; the means need no tanh,
-as scaled actions are within [-1, 1] already.
+mode; the recurrence runs over the window and carries no state from plan to plan; the means need no tanh, as scaled
+actions are within [-1, 1] already.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ ACTING_STD = 1e-4  # robomimic's low noise
 # of the modes are not learned: squared error .036 after 400 steps on three episodes, against .002 with this.
 SMALLEST_STD = 0.1
 LAYERS = 2
-MODES_APART = 0.3  # spread of the modes' first means; alike they would stay together where densities are not steep
 
 
 class BcRnnDecoder(Decoder):
@@ -36,11 +34,6 @@ class BcRnnDecoder(Decoder):
         self.shape, self.modes, self.act = (horizon, actions), modes, act
         self.recurrent = nn.LSTM(features, width, LAYERS, batch_first=True)
         self.head = mlp([width, width, modes * (2 * horizon * actions + 1)])
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        means = MODES_APART * torch.randn(modes, 1, actions).expand(-1, horizon, -1)
-        with torch.no_grad():
-            last.bias[modes : modes + means.numel()] = means.flatten()
 
     def mixture(self, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, M), means (B, M, H, A) and standard deviations (B, M, H, A)."""
@@ -52,10 +45,10 @@ class BcRnnDecoder(Decoder):
         return logits, means.view(size), functional.softplus(spreads).view(size) + SMALLEST_STD
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
-        """Negative log likelihood per number of a knot."""
+        """Negative log likelihood per number of the chunk."""
         logits, means, spreads = self.mixture(encoding)
         per_mode = _log_densities(logits, means, spreads, expert, weight[:, None])
-        nll = -torch.logsumexp(per_mode, dim=1).mean() / self.shape[1]
+        nll = -torch.logsumexp(per_mode, dim=1).mean() / math.prod(self.shape)
         chunk = _picked(means, logits.argmax(1))
         return TrainingLoss(nll, {"nll": nll.detach(), "base_mse": squared_error(chunk, expert, weight).detach()})
 
@@ -79,9 +72,9 @@ class BcRnnDecoder(Decoder):
 
 
 def _log_densities(logits: Tensor, means: Tensor, spreads: Tensor, expert: Tensor, weight: Tensor | float) -> Tensor:
-    """Log of each mode's weight times its density at a knot of the expert's chunk, mean over the knots, (B, M)."""
+    """Log of each mode's weight times its density at the expert's chunk, (B, M)."""
     density = torch.distributions.Normal(means, spreads).log_prob(expert[:, None])
-    return logits.log_softmax(1) + (weight * density).sum(3).mean(2)
+    return logits.log_softmax(1) + (weight * density).sum((2, 3))
 
 
 def _picked(means: Tensor, mode: Tensor) -> Tensor:
