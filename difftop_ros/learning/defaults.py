@@ -24,6 +24,7 @@ POLICY_OPTIONS: dict[str, Option] = {
     "obs_steps": (int, None, "frames of history the policy sees (default: 1)"),
     "action_frame": (str, ("relative", "absolute"), "plan offsets from the measured position, or positions themselves"),
     "image_encoder": (str, ("cnn", "resnet18"), "small and quick, or ResNet-18 with group norm; each camera its own"),
+    "image_sharpness": (float, None, "how narrowly the small one's keypoints look before they learn (default: 10)"),
     "cloud_origin": (str, None, "joints of a hand's place, to see points from there: 'hand_x,hand_y,hand_z'"),
     "proximal": (float, None, "weight of staying near the base policy's action (default: 0.5)"),
     "dynamics": (str, ("none", "latent"), "cost of the whole chunk, or of a rollout of learned latent dynamics"),

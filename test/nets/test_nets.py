@@ -75,6 +75,18 @@ def test_a_picture_encoder_tells_where():
     assert (latent[0] - latent[1]).abs().max() > 1e-3
 
 
+def test_untrained_keypoints_of_a_sharp_encoder_already_follow_the_picture():
+    blob = torch.zeros(2, 3, 60, 60)
+    blob[0, :, 5:20, 5:20] = blob[1, :, 40:55, 40:55] = 1
+
+    def moved(sharpness: float) -> float:
+        torch.manual_seed(0)
+        where = ImageEncoder(3, (4, 8, 8), 6, 24, sharpness).pooled(blob)[:, :12]
+        return float((where[0] - where[1]).abs().mean())
+
+    assert moved(10.0) > 5 * moved(1.0)
+
+
 def test_a_cost_is_never_negative_and_depends_on_its_context():
     cost = ChunkCost(12, 9, 16, 8)
     actions, features = torch.randn(5, 4, 3), torch.randn(5, 9)

@@ -290,6 +290,7 @@ def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
         ({"ibc_negatives": 1}, "ibc_negatives is 1"),
         ({"diffusion_inference_steps": 200}, "at most the 100"),
         ({"image_encoder": "vit"}, "image_encoder is 'vit'"),
+        ({"image_sharpness": 0.0}, "image_sharpness is 0.0; expected more than 0"),
     ],
     ids=str,
 )
