@@ -74,14 +74,14 @@ def make_model(folder: Path, text: str) -> Path:
 
 def publish(cloud: tuple[int, int], hz: float) -> None:
     """The publisher process: joint states at 100 Hz, one picture and one cloud of the given size at `hz`."""
-    from difftop_ros.nodes.ros_env import prepare
+    from difftop_ros.nodes.environment import prepare
 
     prepare(local_only=True)
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image, JointState, PointCloud2
 
-    from difftop_ros.sim.messages import image, joint_state, point_cloud2, ros_types
+    from difftop_ros.messages.encode import image, joint_state, point_cloud2, ros_types
 
     rclpy.init()
     node = rclpy.create_node("bench_publisher")
@@ -113,7 +113,7 @@ def listen(seconds: float, topic: str) -> dict[str, str]:
 
     Beside a simulation (whose /clock is heard) `sim_seconds` passed between the first and the last command.
     """
-    from difftop_ros.nodes.ros_env import prepare
+    from difftop_ros.nodes.environment import prepare
 
     prepare(local_only=True)
     import rclpy
@@ -175,7 +175,7 @@ def main() -> int:
         return 0
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + secrets.randbelow(100)))
     sys.path.insert(0, str(ROOT))
-    from difftop_ros.nodes.ros_env import clean_shared_memory, ros_environment
+    from difftop_ros.nodes.environment import clean_shared_memory, ros_environment
 
     env = ros_environment(local_only=True)
     env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), env.get("PYTHONPATH", "")) if p)
@@ -184,12 +184,13 @@ def main() -> int:
         model = args.model or make_model(Path(folder) / "model", text)
         streams = [sys.executable, __file__, "--publish", "--cloud", "x".join(map(str, args.cloud)), "--hz", args.hz]
         if args.bridge:
-            streams = [sys.executable, "-m", "difftop_ros.nodes.sim_bridge", "--ros-args", "-p", "task:=reach"]
+            bridge = "difftop_ros.nodes.simulation.mujoco.node"
+            streams = [sys.executable, "-m", bridge, "--ros-args", "-p", "task:=reach"]
         settings = {
             "model": model, "autostart": "true", "planner_process": str(args.process).lower(),
             "realtime_priority": args.priority, "max_plan_age_ms": 2000.0, "use_sim_time": str(args.bridge).lower(),
         }  # fmt: skip
-        node = [sys.executable, "-m", "difftop_ros.nodes.policy_node", "--ros-args"]
+        node = [sys.executable, "-m", "difftop_ros.nodes.policy.main", "--ros-args"]
         node += [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
         started = [subprocess.Popen([str(part) for part in command], env=env) for command in (streams, node)]
         try:

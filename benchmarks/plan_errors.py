@@ -25,7 +25,7 @@ from torch import Tensor
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.errors import UserError
-from difftop_ros.learning.batches import as_tensors
+from difftop_ros.learning.imitation.batches import as_tensors
 from difftop_ros.policies import PolicyNet, load_policy
 from difftop_ros.policies.difftop import DifftopNet, divergences
 from difftop_ros.trajopt import solve

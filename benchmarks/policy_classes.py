@@ -26,13 +26,13 @@ import yaml
 from torch import Tensor
 
 from benchmarks.plan_errors import errors, in_words
+from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.contract import Contract, load_contract, parse_contract
-from difftop_ros.learning.bench import policy_config
 from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
 from difftop_ros.policies.decoders import Noise
-from difftop_ros.sim.metaworld import MetaWorld, MetaWorldExpert
+from difftop_ros.sim.mujoco.metaworld import MetaWorld, MetaWorldExpert
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from difftop_ros.contract import Contract, load_contract
-from difftop_ros.data import EpisodeDataset, ObservationPipeline, WindowDataset
-from difftop_ros.data.ingestion import prepare
-from difftop_ros.data.report import BagResult, IngestReport
-from difftop_ros.data.store import ACTION, EpisodeWriter
+from difftop_ros.data import EpisodeDataset, WindowDataset
+from difftop_ros.data.episodes.ingest import prepare
+from difftop_ros.data.episodes.report import BagResult, IngestReport
+from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
+from difftop_ros.messages import ObservationPipeline
 from difftop_ros.paths import share_path
 
 
@@ -72,8 +73,8 @@ def read(folder: Path, memory_mb: float, batches: int) -> dict[str, float]:
 
 def fit(folder: Path, steps: int) -> dict[str, float]:
     """A small behaviour cloning policy by the trainer that `difftop train` uses."""
+    from difftop_ros.learning.imitation.train import train
     from difftop_ros.learning.settings import TrainSettings
-    from difftop_ros.learning.train import train
 
     settings = TrainSettings.from_values({"policy": "bc", "steps": steps, "batch": 128, "obs_steps": 2, "threads": 1})
     began = time.monotonic()

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.contract import Contract, load_contract
-from difftop_ros.learning.bench import policy_config
 from difftop_ros.policies import PolicyNet, make_net
-from difftop_ros.policies.scaling import observation_spec
+from difftop_ros.policies.normalisation import observation_spec
 
 POLICIES = [
     "bc",

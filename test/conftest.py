@@ -21,7 +21,7 @@ import pytest
 # Before torch is imported anywhere: on a busy machine threads that wait for each other cost minutes, not milliseconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from difftop_ros.nodes.ros_env import clean_shared_memory, ros_environment
+from difftop_ros.nodes.environment import clean_shared_memory, ros_environment
 
 DOMAINS = range(1, 101)  # above 101 the ports of a domain reach into Linux's ephemeral range
 
@@ -135,7 +135,7 @@ class Spawned:
 
 @pytest.fixture
 def spawn(ros_domain: int, tmp_path: Path) -> Iterator[Callable[..., Spawned]]:
-    """Starts a subprocess in the test's ROS domain: `spawn("difftop_ros.nodes.sim_bridge", "--ros-args", ...)`.
+    """Starts a subprocess in the test's ROS domain: `spawn("difftop_ros.nodes.trainer.node", "--ros-args", ...)`.
 
     A string is a module for `python -m`, a list is a command as it stands; `env=` adds variables. Returns a
     `Spawned`. At teardown every process is ended, and the output is printed for the report of a failed test.
@@ -195,7 +195,7 @@ episode: {{max_seconds: 5, success_topic: /arm/success}}
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
 
-        from difftop_ros.sim import messages
+        from difftop_ros.messages import encode as messages
 
         store, types = get_typestore(Stores.ROS2_JAZZY), messages.rosbags_types
         rng = np.random.default_rng(seed)

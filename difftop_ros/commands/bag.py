@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.data.convert import convert
+    from difftop_ros.data.episodes.convert import convert
     from difftop_ros.errors import UserError
 
     kind = args.kind or ("robomimic" if Path(args.file).suffix in (".hdf5", ".h5") else "dp3")
@@ -65,9 +65,9 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.data.bags import open_bag
-    from difftop_ros.data.check import check, findings_table, offer_of_bag, worst
-    from difftop_ros.data.timing import bag_timings, timing_table
+    from difftop_ros.data.bags.check import check, findings_table, offer_of_bag, worst
+    from difftop_ros.data.bags.reader import open_bag
+    from difftop_ros.data.bags.timing import bag_timings, timing_table
 
     contract = load_contract(args.contract) if args.contract else None
     with open_bag(args.bag) as bag:
@@ -80,7 +80,7 @@ def _inspect(args: argparse.Namespace) -> int:
         timings = offer.timings if offer else bag_timings(bag)
         print(timing_table({topic: info.type for topic, info in bag.topics.items()}, timings))
         if args.strip:
-            from difftop_ros.data.strip import write_strip
+            from difftop_ros.data.bags.strip import write_strip
 
             rows = write_strip(bag, Path(args.strip), max(1, args.columns))
             print(f"{rows} rows of pictures in {args.strip}")

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     print(describe(contract))
     if not (args.live or args.bag):
         return 0
-    from difftop_ros.data.check import check, findings_table, worst
+    from difftop_ros.data.bags.check import check, findings_table, worst
 
     offer = _offer(args, contract)
     findings = check(contract, offer, live=args.live)
@@ -58,14 +58,14 @@ def describe(contract: Any) -> str:
 
 def _offer(args: argparse.Namespace, contract: Any) -> Any:
     if args.bag:
-        from difftop_ros.data.bags import open_bag
-        from difftop_ros.data.check import offer_of_bag
+        from difftop_ros.data.bags.check import offer_of_bag
+        from difftop_ros.data.bags.reader import open_bag
 
         with open_bag(args.bag) as bag:
             if bag.salvaged:
                 print(f"note: {bag.salvaged}")
             return offer_of_bag(bag, contract)
-    from difftop_ros.nodes import ros_env
+    from difftop_ros.nodes import environment as ros_env
 
     ros_env.prepare(local_only=args.local)
     from difftop_ros.nodes.listening import listen

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_expert(args: argparse.Namespace, path: Path) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.nodes.demonstrations import ExpertOptions, ExpertSession
+    from difftop_ros.nodes.recorder.demonstrations import ExpertOptions, ExpertSession
 
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
@@ -88,11 +88,11 @@ def _run_expert(args: argparse.Namespace, path: Path) -> int:
 
 
 def _run_by_hand(args: argparse.Namespace, path: Path) -> int:
-    from difftop_ros.nodes import ros_env
+    from difftop_ros.nodes import environment as ros_env
 
     # as `difftop run`: a simulation keeps to this machine, a robot's topics come over the network
     ros_env.prepare(local_only=args.sim_time and not args.network)
-    from difftop_ros.nodes.recorder_node import main
+    from difftop_ros.nodes.recorder.node import main
 
     settings = [f"contract:={path.absolute()}", f"out:={args.out}"]
     settings += [f"name:={args.name}"] if args.name else []

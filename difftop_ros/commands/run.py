@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.nodes.policy_params import assignment
+from difftop_ros.nodes.policy.parameters import assignment
 
 SUMMARY = "run a trained policy on a robot or in simulation, safely"
 DESCRIPTION = """\
@@ -91,8 +91,8 @@ def status_line(figures: dict[str, Any]) -> str:
 def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C; the exit code."""
     from difftop_ros.errors import UserError
-    from difftop_ros.nodes.policy_node import run_node
-    from difftop_ros.nodes.ros_env import prepare
+    from difftop_ros.nodes.environment import prepare
+    from difftop_ros.nodes.policy.main import run_node
 
     for path, option in ((args.model, "--model"), (args.contract, "--contract"), (args.params_file, "--params-file")):
         if path is not None and not path.exists():

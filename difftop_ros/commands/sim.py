@@ -1,4 +1,4 @@
-"""`difftop sim`: starts the simulation bridge. The bridge itself is difftop_ros/nodes/sim_bridge.py."""
+"""`difftop sim`: starts the simulation bridge. The bridge itself is difftop_ros/nodes/simulation/mujoco/node.py."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the bridge until Ctrl-C; returns its exit code."""
-    from difftop_ros.nodes import ros_env
+    from difftop_ros.nodes import environment as ros_env
 
     arguments = ros_arguments(args)
     ros_env.prepare(local_only=not args.network)
-    from difftop_ros.nodes.sim_bridge import main
+    from difftop_ros.nodes.simulation.mujoco.node import main
 
     return main(arguments)

@@ -1,27 +1,21 @@
-"""Observation pipeline, bags, ingest, datasets and windows. Knows the contract; knows no ROS node, policy or torch."""
+"""Bags, ingest, datasets and windows. Knows the contract and messages; knows no ROS node, policy or torch."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-# Loaded on first use: a policy node needs the pipeline alone, not zarr or rosbags.
+# Loaded on first use: a command about bags needs no zarr, one about datasets no rosbags.
 _WHERE = {
     "BagError": "errors",
     "DatasetError": "errors",
-    "ObservationError": "errors",
-    "StaleObservation": "errors",
-    "Observation": "pipeline",
-    "ObservationPipeline": "pipeline",
-    "message_stamp": "pipeline",
-    "command_to_array": "joints",
-    "open_bag": "bags",
-    "find_bags": "bags",
-    "convert": "convert",
-    "ingest": "ingestion",
-    "IngestReport": "report",
-    "EpisodeDataset": "dataset",
-    "WindowDataset": "windows",
+    "open_bag": "bags.reader",
+    "find_bags": "bags.reader",
+    "convert": "episodes.convert",
+    "ingest": "episodes.ingest",
+    "IngestReport": "episodes.report",
+    "EpisodeDataset": "episodes.dataset",
+    "WindowDataset": "episodes.windows",
 }
 __all__ = sorted(_WHERE)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from difftop_ros.data import ObservationError
 from difftop_ros.learning.simulated import SimulatedRobot
+from difftop_ros.messages import ObservationError
 from difftop_ros.policies import Policy
 
 EVALUATION_SEED = 1_000_000  # first start of an evaluation; recordings use seeds far below

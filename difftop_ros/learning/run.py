@@ -12,7 +12,7 @@ from pathlib import Path
 
 from difftop_ros.contract import Contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
-from difftop_ros.data.report import BagResult
+from difftop_ros.data.episodes.report import BagResult
 from difftop_ros.errors import UserError, require_package
 from difftop_ros.learning.evaluate import EVALUATION_SEED, Evaluation, Outcome, evaluate
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
@@ -58,7 +58,10 @@ def run_training(job: TrainingJob, report: Report = silent, stop: Stop = never) 
     Raises UserError for what the user can put right, and Stopped soon after `stop()` has turned true: after the bag,
     optimisation step or policy step then in work.
     """
-    from difftop_ros.learning.train import train, training_seconds  # here, as an evaluation does without Lightning
+    from difftop_ros.learning.imitation.train import (  # here, as an evaluation does without Lightning
+        train,
+        training_seconds,
+    )
 
     device = str(resolve_device(job.device))
     evaluated = bool(job.eval_episodes and (job.task or job.contract.sim.task))

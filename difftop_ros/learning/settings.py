@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from difftop_ros.errors import UserError
-from difftop_ros.learning.augment import AugmentSettings
 from difftop_ros.learning.defaults import AUGMENT_OPTIONS, POLICY_OPTIONS, TRAINING_OPTIONS
+from difftop_ros.learning.imitation.augment import AugmentSettings
 from difftop_ros.policies import PolicyConfig
 
 RECORD = "training.yaml"

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract, DepthCloudObs, ImageObs, JointStateObs, PointCloudObs
-from difftop_ros.data import ObservationPipeline
 from difftop_ros.errors import UserError
-from difftop_ros.sim import make_world, messages
-from difftop_ros.sim.cloud import DepthProjector
+from difftop_ros.messages import ObservationPipeline
+from difftop_ros.messages import encode as messages
+from difftop_ros.sim import make_world
 from difftop_ros.sim.interface import require_mode
+from difftop_ros.sim.mujoco.cloud import DepthProjector
 
 
 class SimulatedRobot:

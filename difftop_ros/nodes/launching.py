@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from difftop_ros.nodes.ros_env import ros_environment
+from difftop_ros.nodes.environment import ros_environment
 
 
 def dds_environment() -> Any:

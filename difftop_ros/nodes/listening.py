@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from difftop_ros.contract import Contract
-from difftop_ros.data.check import SAMPLES, Offer, wanted_topics
-from difftop_ros.data.ingestion import header_stamp
-from difftop_ros.data.timing import Timing
-from difftop_ros.nodes.recorder_topics import TopicFollower
-from difftop_ros.sim.messages import ros_types
+from difftop_ros.data.bags.check import SAMPLES, Offer, wanted_topics
+from difftop_ros.data.bags.timing import Timing
+from difftop_ros.data.episodes.ingest import header_stamp
+from difftop_ros.messages.encode import ros_types
+from difftop_ros.nodes.topics import TopicFollower
 
 DISCOVERY_S = 3.0  # at most, until every topic has a publisher
 

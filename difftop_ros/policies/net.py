@@ -24,7 +24,7 @@ from difftop_ros.policies.decoders import (
     squared_error,
 )
 from difftop_ros.policies.heads import budgets
-from difftop_ros.policies.scaling import ActionScaler, ObservationNormaliser, observation_spec
+from difftop_ros.policies.normalisation import ActionScaler, ObservationNormaliser, observation_spec
 from difftop_ros.trajopt import Solution, Status
 
 

@@ -20,7 +20,7 @@ from difftop_ros.policies.decoders import Noise
 from difftop_ros.policies.difftop import DifftopNet
 from difftop_ros.policies.make import make_net
 from difftop_ros.policies.net import PolicyNet
-from difftop_ros.policies.scaling import observation_spec
+from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
 

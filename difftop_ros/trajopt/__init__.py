@@ -1,8 +1,8 @@
 """Differentiable trajectory optimisation on torch alone: problems, solvers, adjoints. No ROS, no networks here."""
 
 from difftop_ros.trajopt.derivatives import mean_curvature
-from difftop_ros.trajopt.forms import ActionChunk, LatentRollout, Tracking
 from difftop_ros.trajopt.multistart import shift
+from difftop_ros.trajopt.objectives import ActionChunk, LatentRollout, Tracking
 from difftop_ros.trajopt.options import SolverOptions, Status, TrajoptError
 from difftop_ros.trajopt.prepare import PreparedSolver, prepare
 from difftop_ros.trajopt.problem import Problem

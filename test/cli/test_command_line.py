@@ -74,7 +74,9 @@ def test_each_verb_explains_its_options(capsys, words):
 
 def test_every_verb_is_listed():
     assert {words[0] for words in OPTIONS} == set(VERBS)
-    commands = {path.stem for path in (Path(share_path(".")) / "difftop_ros/commands").glob("[a-z]*.py")}
+    folder = Path(share_path(".")) / "difftop_ros/commands"
+    commands = {path.stem for path in folder.glob("[a-z]*.py")}
+    commands |= {path.parent.name for path in folder.glob("*/__init__.py")}
     assert commands == set(VERBS)
 
 

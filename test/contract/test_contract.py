@@ -56,6 +56,7 @@ REFUSED = [
 
 NAMES = [refused[1].strip()[:28] or "no name" for refused in REFUSED]
 
+
 @pytest.mark.parametrize(("old", "new", "needle", "says"), REFUSED, ids=NAMES)
 def test_refusal_names_line_and_remedy(old: str, new: str, needle: str | None, says: str) -> None:
     text = edited(old, new)

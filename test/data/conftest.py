@@ -14,8 +14,8 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 
 from difftop_ros.contract import Contract, load_contract, parse_contract
-from difftop_ros.sim import messages as msgs
-from difftop_ros.sim.messages import rosbags_types as types
+from difftop_ros.messages import encode as msgs
+from difftop_ros.messages.encode import rosbags_types as types
 
 ROOT = Path(__file__).parents[2]
 STORE = get_typestore(Stores.ROS2_JAZZY)

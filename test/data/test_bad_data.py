@@ -11,7 +11,7 @@ import zarr
 
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.data import DatasetError, EpisodeDataset, WindowDataset, ingest
-from difftop_ros.data.grid import actions_at
+from difftop_ros.data.episodes.grid import actions_at
 from difftop_ros.paths import share_path
 
 

@@ -14,8 +14,8 @@ from difftop_ros.commands import bag as bag_command
 from difftop_ros.commands import contract as contract_command
 from difftop_ros.contract import Contract
 from difftop_ros.data import BagError, EpisodeDataset, ingest, open_bag
-from difftop_ros.data.check import check, offer_of_bag, worst
-from difftop_ros.data.timing import Timing
+from difftop_ros.data.bags.check import check, offer_of_bag, worst
+from difftop_ros.data.bags.timing import Timing
 
 
 def run(command, *words: object) -> int:
@@ -58,7 +58,7 @@ def test_the_strip_has_a_row_for_every_kind_of_picture(tmp_path, kit, write_bag)
         "/e": ("sensor_msgs/msg/PointCloud2", kit.point_cloud2(kit.types, cloud * np.nan, 1.0, "world")),
     }
     bag = write_bag(tmp_path / "bag", [(t, k, 10**9 + i, m) for t, (k, m) in made.items() for i in range(3)])
-    from difftop_ros.data.strip import write_strip
+    from difftop_ros.data.bags.strip import write_strip
 
     with open_bag(bag) as opened:
         assert write_strip(opened, tmp_path / "strip.png", columns=3) == 5
@@ -118,7 +118,7 @@ def test_what_contract_check_finds(tmp_path, contract, write_bag, episode):
 
 
 def test_old_messages_are_an_error_live(contract):
-    from difftop_ros.data.check import Offer
+    from difftop_ros.data.bags.check import Offer
 
     now = 100 * 10**9
     kinds = {"/joint_states": "sensor_msgs/msg/JointState"}

@@ -14,7 +14,7 @@ import zarr
 from difftop_ros.commands import bag as bag_command
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.data import DatasetError, EpisodeDataset, WindowDataset
-from difftop_ros.data.convert import convert
+from difftop_ros.data.episodes.convert import convert
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 

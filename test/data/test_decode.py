@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from difftop_ros.contract import ImageObs, parse_contract
-from difftop_ros.data import ObservationError, ObservationPipeline, command_to_array
-from difftop_ros.data.clouds import farthest_points, process_cloud, rotation_matrix
-from difftop_ros.data.images import decode_colour, decode_compressed, decode_depth, process_image
-from difftop_ros.data.points import DepthProjector, decode_point_cloud
+from difftop_ros.messages import ObservationError, ObservationPipeline, command_to_array
+from difftop_ros.messages.clouds import farthest_points, process_cloud, rotation_matrix
+from difftop_ros.messages.images import decode_colour, decode_compressed, decode_depth, process_image
+from difftop_ros.messages.points import DepthProjector, decode_point_cloud
 
 HEADER = N(frame_id="cam", stamp=N(sec=0, nanosec=0))
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

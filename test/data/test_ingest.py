@@ -11,18 +11,9 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 
 from difftop_ros.contract import Contract
-from difftop_ros.data import (
-    BagError,
-    DatasetError,
-    EpisodeDataset,
-    ObservationPipeline,
-    StaleObservation,
-    WindowDataset,
-    find_bags,
-    ingest,
-    open_bag,
-)
-from difftop_ros.data.grid import actions_at, newest_at
+from difftop_ros.data import BagError, DatasetError, EpisodeDataset, WindowDataset, find_bags, ingest, open_bag
+from difftop_ros.data.episodes.grid import actions_at, newest_at
+from difftop_ros.messages import ObservationPipeline, StaleObservation
 
 
 def changed(contract: Contract, key: str | None = None, **values) -> Contract:
@@ -279,7 +270,7 @@ def test_the_pipeline_says_why_there_is_no_observation(contract, kit):
     with pytest.raises(StaleObservation, match=r"'joints' is stale.*150 ms old, max_age_ms is 100"):
         pipeline.observe(latest, now + 150_000_000)
     assert pipeline.observe(latest, now + 150_000_000, hold=True).stale == ("joints",)
-    from difftop_ros.data import ObservationError
+    from difftop_ros.messages import ObservationError
 
     with pytest.raises(ObservationError, match=r"100.0 s ahead of now.*use_sim_time"):
         pipeline.observe(latest, now - 100 * 10**9)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 COMMON = """
 import array, os, sys, time
-from difftop_ros.nodes.ros_env import prepare
+from difftop_ros.nodes.environment import prepare
 prepare(local_only=True)
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy, HistoryPolicy
@@ -31,7 +31,9 @@ qos = QoSProfile(depth=max(1, count), reliability=ReliabilityPolicy.BEST_EFFORT,
 rclpy.init()
 node = rclpy.create_node("burst_" + os.path.basename(sys.argv[0]).split(".")[0])
 """
-PUBLISHER = COMMON + """
+PUBLISHER = (
+    COMMON
+    + """
 publisher = node.create_publisher(Type, "burst", qos)
 message = Type()
 message.header.frame_id = "pilot"
@@ -56,7 +58,10 @@ while True:  # until the subscriber has ended: the sentinel that all that could 
     end.publish(Image())
     time.sleep(0.1)
 """
-SUBSCRIBER = COMMON + """
+)
+SUBSCRIBER = (
+    COMMON
+    + """
 seen, wrong, ages, done = set(), 0, [], []
 def on_message(message):
     global wrong
@@ -80,6 +85,7 @@ median = ages[len(ages) // 2] * 1e3 if ages else float("nan")
 print(f"RECEIVED {len(seen)} WRONG {wrong} MEDIAN_MS {median:.2f} MAX_MS {max(ages, default=0) * 1e3:.2f}")
 print("MISSING", sorted(set(range(count)) - seen), flush=True)
 """
+)
 HOLDER = """
 publisher = node.create_publisher(Type, "held", qos)
 print("READY", flush=True)

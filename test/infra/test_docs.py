@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from difftop_ros.contract import model
-from difftop_ros.nodes import policy_params, sim_parameters
+from difftop_ros.nodes.policy import parameters as policy_params
+from difftop_ros.nodes.simulation.mujoco import parameters as sim_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -246,7 +247,7 @@ def test_training_page_has_the_options_with_their_defaults():
     defaults = dataclass_defaults("difftop_ros/policies/config.py") | dataclass_defaults(
         "difftop_ros/learning/settings.py"
     )
-    defaults |= dataclass_defaults("difftop_ros/learning/augment.py")
+    defaults |= dataclass_defaults("difftop_ros/learning/imitation/augment.py")
     rows = re.findall(r"^\| `--([\w-]+)` \| `([^`]+)` \|", (ROOT / "docs/training.md").read_text(), re.MULTILINE)
     shown = {name.replace("-", "_"): yaml.safe_load(value) for name, value in rows}
     assert set(shown) == {name for options in OPTIONS.values() for name in options}

@@ -21,8 +21,9 @@ POLICIES = {"difftop_ros.policies", "difftop_ros.nets", "difftop_ros.learning"}
 
 
 def modules(*areas: str) -> list[str]:
-    """Every module of the areas by its dotted name."""
+    """Every module of the areas by its dotted name; of commands what answers `--help`."""
     paths = [path for area in areas for path in sorted((PACKAGE / area).rglob("*.py"))]
+    paths = [path for path in paths if path.parts[-3] != "commands" or path.stem == "__init__"]
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths]
     return [name.removesuffix(".__init__") for name in names]
 
@@ -39,10 +40,12 @@ def loaded(names: list[str]) -> set[str]:
 # area -> what must not be imported by any of its modules
 FORBIDDEN = {
     "contract": ROS | POLICIES | {"torch", "difftop_ros.data", "difftop_ros.sim"},
+    "messages": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.data", "difftop_ros.sim"},
     "data": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.sim", "difftop_ros.trajopt"},
     "trajopt": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},
     "nets": ROS | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.policies", "difftop_ros.learning"},
     "policies": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.learning"},
+    "runtime": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.nodes", "difftop_ros.learning"},
     "safety": ROS | POLICIES | {"torch", "lightning", "mujoco"},
     "sim": ROS | POLICIES | {"torch", "lightning"},
     "learning": ROS | {"difftop_ros.nodes"},

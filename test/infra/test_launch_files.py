@@ -74,7 +74,8 @@ def test_parameters_are_declared_by_the_node(tree: ast.Module):
     for given in nodes(tree):
         executable = literal(given["executable"])
         stem = executable.split("_")[0]
-        sources = "".join(path.read_text() for path in ROOT.glob(f"difftop_ros/nodes/{stem}_*.py"))
+        folder = {"sim": "simulation/mujoco"}.get(stem, stem)
+        sources = "".join(path.read_text() for path in ROOT.glob(f"difftop_ros/nodes/{folder}/*.py"))
         for dictionary in (n for n in ast.walk(given["parameters"]) if isinstance(n, ast.Dict)):
             for key in (literal(k) for k in dictionary.keys if k):
                 assert key == "use_sim_time" or f'"{key}"' in sources, f"{executable} declares no parameter {key}"

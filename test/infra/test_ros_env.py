@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from difftop_ros.errors import UserError
-from difftop_ros.nodes import ros_env
+from difftop_ros.nodes import environment as ros_env
 from difftop_ros.paths import share_path
 
 ROBOT = str(share_path("config/dds/fastdds.xml"))
@@ -65,7 +65,7 @@ def test_share_path_names_where_it_looked():
 
 PROGRAM = """
 import sys
-from difftop_ros.nodes.ros_env import prepare
+from difftop_ros.nodes.environment import prepare
 if __name__ == "__main__":
     prepare(local_only=True)
     import multiprocessing, rclpy
@@ -102,7 +102,7 @@ def test_lost_library_path_is_explained(spawn):
     """A child with the wheels' marker but without LD_LIBRARY_PATH cannot load rclpy: the sentence says why."""
     if not (Path(sys.prefix) / "share/ament_index/resource_index/packages/rclpy").is_file():
         pytest.skip("ROS 2 does not come from pip wheels here")
-    code = "from difftop_ros.nodes.ros_env import prepare; prepare()"
+    code = "from difftop_ros.nodes.environment import prepare; prepare()"
     root = str(Path(__file__).resolve().parents[2])
     env = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "PYTHONPATH": root, "PATH": "/usr/bin:/bin"}
     result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)

@@ -51,7 +51,7 @@ def test_comparison_fails_when_it_should(compare, tmp_path: Path, monkeypatch, c
 
 
 LISTENER = """
-from difftop_ros.nodes.ros_env import prepare
+from difftop_ros.nodes.environment import prepare
 prepare(local_only=True)
 import difftop_ros.msg, rclpy
 rclpy.init()
@@ -65,7 +65,7 @@ print("GOT", got[0].sequence, list(got[0].targets), flush=True)
 """
 TALKER = """
 import time
-from difftop_ros.nodes.ros_env import prepare
+from difftop_ros.nodes.environment import prepare
 prepare(local_only=True)
 import difftop_ros.msg, rclpy
 rclpy.init()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from difftop_ros.errors import UserError
-from difftop_ros.learning.augment import (
+from difftop_ros.learning.imitation.augment import (
     AugmentSettings,
     Place,
     augment,

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from difftop_ros.commands.bench import cells as bench
+from difftop_ros.commands.bench import report as bench_report
 from difftop_ros.errors import UserError
-from difftop_ros.learning import bench, bench_report
 from difftop_ros.learning.defaults import COMPARED_UNNAMED
 
 SHARED = {"demos": 2, "steps": 3, "batch": 8, "episodes": 2, "horizon": 4, "obs_steps": 1, "replan_every": 2}

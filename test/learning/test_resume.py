@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.learning.callbacks import checkpoints
+from difftop_ros.learning.imitation.train import train, training_seconds
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.report import plot_losses
 from difftop_ros.learning.settings import RECORD, TrainingError
-from difftop_ros.learning.train import train, training_seconds
 from difftop_ros.policies.policy import WEIGHTS
 
 

@@ -14,11 +14,11 @@ import zarr
 
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
-from difftop_ros.learning.augment import AugmentSettings
-from difftop_ros.learning.batches import RandomBatches, as_tensors, fit_scaling, split_by_episode
 from difftop_ros.learning.callbacks import checkpoints
+from difftop_ros.learning.imitation.augment import AugmentSettings
+from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_scaling, split_by_episode
+from difftop_ros.learning.imitation.train import train
 from difftop_ros.learning.settings import TrainingError, TrainSettings
-from difftop_ros.learning.train import train
 from difftop_ros.policies import DifftopNet, PolicyError, load_policy
 
 UNDISTURBED = AugmentSettings(joint_noise=0.0, cloud_jitter_m=0.0, cloud_drop=0.0, image_shift_px=0)

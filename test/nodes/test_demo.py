@@ -17,7 +17,7 @@ import pytest
 
 from difftop_ros.contract import load_contract
 from difftop_ros.errors import UserError
-from difftop_ros.nodes.demo_processes import DOMAINS, Child, free_domain
+from difftop_ros.nodes.children import DOMAINS, Child, free_domain
 from difftop_ros.nodes.shared_memory import SHM, mapped_names
 from difftop_ros.paths import share_path
 
@@ -124,7 +124,7 @@ def test_a_process_that_dies_is_named_and_its_log_shown(demo):
     process.wait_for("episode  1", timeout=60)
     children = family(process)
     names = memory(children)
-    simulation = next(p for p in children if "difftop_ros.nodes.sim_bridge" in p.cmdline())
+    simulation = next(p for p in children if "difftop_ros.nodes.simulation.mujoco.node" in p.cmdline())
     simulation.kill()
     assert process.wait(20) == 2, process.output()
     assert "simulation was ended by SIGKILL" in process.output()
@@ -175,9 +175,9 @@ def test_a_child_takes_its_children_with_it(tmp_path):
 
 
 def test_state_travels_as_a_message(ros_context):
-    from difftop_ros.nodes.sim_state import snapshot_of, state_message
-    from difftop_ros.sim.camera import Snapshot
-    from difftop_ros.sim.messages import ros_types
+    from difftop_ros.messages.encode import ros_types
+    from difftop_ros.nodes.simulation.mujoco.state import snapshot_of, state_message
+    from difftop_ros.sim.mujoco.camera import Snapshot
 
     numbers = np.random.default_rng(0).normal(size=(3, 16))
     state = Snapshot(numbers[0], numbers[1][:6].reshape(2, 3), numbers[2][:8].reshape(2, 4))

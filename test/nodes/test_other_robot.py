@@ -58,9 +58,7 @@ class Cell:
                 (JointState, "/ur/states"), (CompressedImage, "/cell/rgb/compressed"), (PointCloud2, "/cell/cloud"),
             )
         }  # fmt: skip
-        self.node.create_subscription(
-            Float64MultiArray, "/forward_velocity_controller/commands", self._on_command, 50
-        )
+        self.node.create_subscription(Float64MultiArray, "/forward_velocity_controller/commands", self._on_command, 50)
         self.node.create_timer(0.01, self._send_joints)
         self.node.create_timer(0.1, self._send_camera)
         self._executor = SingleThreadedExecutor(context=context)
@@ -91,7 +89,7 @@ class Cell:
         self._pubs[JointState].publish(message)
 
     def _send_camera(self) -> None:
-        from difftop_ros.sim.messages import compressed_image, point_cloud2, ros_types
+        from difftop_ros.messages.encode import compressed_image, point_cloud2, ros_types
 
         colours = np.full((150, 3), 90, np.uint8)
         messages = [
@@ -130,7 +128,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
     model = Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(tmp_path / "model")
     cell = Cell(ros_context)
     try:
-        process = spawn("difftop_ros.nodes.policy_node", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
+        process = spawn("difftop_ros.nodes.policy.main", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
         process.wait_for("active", 60)
         cell.until(lambda: len(cell.commands) > 60, "60 commands")
         assert process.interrupt() == 0
@@ -147,8 +145,8 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
 
 @pytest.mark.parametrize("mode", ["position", "velocity"])
 def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
-    from difftop_ros.nodes.commands import array_to_command
-    from difftop_ros.nodes.policy_worker import message_class
+    from difftop_ros.messages.commands import array_to_command
+    from difftop_ros.nodes.topics import message_class
 
     text = CONTRACT.replace("std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory")
     contract = parse_contract(text.replace("mode: velocity", f"mode: {mode}"))
@@ -164,9 +162,9 @@ def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
 
 @pytest.mark.parametrize("mode", ["position", "velocity", "delta_position"])
 def test_joint_state_commands_read_back_as_they_were(mode, ros_domain):
-    from difftop_ros.data import command_to_array
-    from difftop_ros.nodes.commands import array_to_command
-    from difftop_ros.nodes.policy_worker import message_class
+    from difftop_ros.messages import command_to_array
+    from difftop_ros.messages.commands import array_to_command
+    from difftop_ros.nodes.topics import message_class
 
     text = CONTRACT.replace("std_msgs/msg/Float64MultiArray", "sensor_msgs/msg/JointState")
     text = text.replace("mode: velocity", f"mode: {mode}").replace("acceleration: 5.0", "acceleration: 5.0, step: 0.1")

@@ -12,20 +12,20 @@ import yaml
 
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest, open_bag
-from difftop_ros.data.pipeline import ObservationPipeline
+from difftop_ros.messages.pipeline import ObservationPipeline
 
 ROOT = Path(__file__).parents[2]
 
 # Publishes the bag's messages as they are, once every topic has a listener.
 PLAYER = """
 import sys, time
-from difftop_ros.nodes import ros_env
+from difftop_ros.nodes import environment as ros_env
 ros_env.prepare(local_only=True)
 import rclpy
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 from difftop_ros.data import open_bag
-from difftop_ros.sim.messages import ros_types
+from difftop_ros.messages.encode import ros_types
 rclpy.init()
 node = rclpy.create_node("player")
 with open_bag(sys.argv[1]) as bag:
@@ -72,7 +72,7 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from difftop_ros.nodes.recorder_topics import TopicFollower
+    from difftop_ros.nodes.topics import TopicFollower
 
     topics = ObservationPipeline(contract).topics
     with open_bag(bag_path) as bag:
@@ -97,8 +97,8 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
 
 def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
-    from difftop_ros.nodes.observing import StreamBuffers, header_stamp
-    from difftop_ros.nodes.policy_worker import PolicyWorker
+    from difftop_ros.runtime.streams import StreamBuffers, header_stamp
+    from difftop_ros.runtime.worker import PolicyWorker
 
     ingest([bag], contract, folder)
     stored = EpisodeDataset(folder, include_failures=True)[0]
@@ -126,7 +126,7 @@ def other_bag(tmp_path: Path) -> Path:
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
-    from difftop_ros.sim import messages as m
+    from difftop_ros.messages import encode as m
 
     types, store, rng = m.rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
     contract = load_contract(ROOT / "config" / "ur_like_example.yaml")

@@ -8,11 +8,11 @@ import pytest
 
 from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
-from difftop_ros.nodes.control import ControlLoop, JointReading
-from difftop_ros.nodes.observing import StreamBuffers
-from difftop_ros.nodes.pacing import Pacer, SimTime, SystemTime, Tick
-from difftop_ros.nodes.plan_buffer import PlanBuffer, TimedPlan, plan_fault
-from difftop_ros.nodes.planner import PlannerLoop, Solution
+from difftop_ros.runtime.clock import Pacer, SimTime, SystemTime, Tick
+from difftop_ros.runtime.control import ControlLoop, JointReading
+from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
+from difftop_ros.runtime.planner import PlannerLoop, Solution
+from difftop_ros.runtime.streams import StreamBuffers
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionLimits, MotionShaper
 
 NAMES = ("a", "b")
@@ -413,9 +413,9 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
     import struct
 
     from difftop_ros.contract import load_contract
-    from difftop_ros.data import StaleObservation
-    from difftop_ros.nodes.observing import StreamBuffers
+    from difftop_ros.messages import StaleObservation
     from difftop_ros.paths import share_path
+    from difftop_ros.runtime.streams import StreamBuffers
 
     contract = load_contract(share_path("config/panda_table.yaml"))
     topics = {o.topic: o.type for o in contract.observations.values()}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from difftop_ros.nodes.policy_params import NODE_NAME, PARAMS, render_yaml
+from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMS, render_yaml
 
-NODE = "difftop_ros.nodes.policy_node"
+NODE = "difftop_ros.nodes.policy.main"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,9 +111,11 @@ def test_a_topic_without_publisher_and_one_of_another_type_are_named(small_model
     assert not robot.transition(ACTIVATE)
     robot.says("nothing publishes '/nobody/points' (sensor_msgs/msg/PointCloud2)")
     robot.until(
-        lambda: not robot.transition(ACTIVATE)
-        and "'/arm/words' carries std_msgs/msg/String, the contract expects sensor_msgs/msg/JointState"
-        in robot.sentences()[-1],
+        lambda: (
+            not robot.transition(ACTIVATE)
+            and "'/arm/words' carries std_msgs/msg/String, the contract expects sensor_msgs/msg/JointState"
+            in robot.sentences()[-1]
+        ),
         10,
         "the sentence on the type",
     )
@@ -228,7 +230,7 @@ def children(pid: int) -> list[int]:
 
 def test_the_parameter_file_and_the_code_agree():
     text = (ROOT / "config/policy_node.yaml").read_text()
-    assert text == render_yaml(), "run python -m difftop_ros.nodes.policy_params > config/policy_node.yaml"
+    assert text == render_yaml(), "run python -m difftop_ros.nodes.policy.parameters > config/policy_node.yaml"
     values = yaml.safe_load(text)[NODE_NAME]["ros__parameters"]
     assert values == {p.name: p.default for p in PARAMS}
     for param in PARAMS:

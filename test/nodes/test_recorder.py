@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import parse_contract
-from difftop_ros.data import ObservationPipeline, find_bags, ingest, open_bag
-from difftop_ros.nodes.recorder_writer import Definitions, EpisodeBag, RecorderError, next_folder
+from difftop_ros.data import find_bags, ingest, open_bag
+from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
+from difftop_ros.messages import ObservationPipeline
 
 CONTRACT = """
 name: two_joints
@@ -31,11 +32,11 @@ episode: {success_topic: /success}
 PUBLISHER = """
 import sys, time
 import numpy as np
-from difftop_ros.nodes import ros_env
+from difftop_ros.nodes import environment as ros_env
 ros_env.prepare(local_only=True)
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy, DurabilityPolicy
-from difftop_ros.sim import messages as m
+from difftop_ros.messages import encode as m
 t = m.ros_types
 rclpy.init()
 node = rclpy.create_node("robot")
@@ -78,7 +79,7 @@ def setup(tmp_path: Path, spawn):
         spawn([sys.executable, "-c", PUBLISHER, *skip]).wait_for("publishing")
         out = tmp_path / "bags"
         arguments = ["--ros-args", "-p", f"contract:={contract}", "-p", f"out:={out}", *options]
-        recorder = spawn("difftop_ros.nodes.recorder_node", *arguments)
+        recorder = spawn("difftop_ros.nodes.recorder.node", *arguments)
         recorder.wait_for("ready")
         return recorder, out
 

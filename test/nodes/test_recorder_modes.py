@@ -28,7 +28,7 @@ def simulation(spawn):
     """A bridge whose expert reaches for the ball, twice as fast as real time, small pictures."""
     settings = ["task:=reach", "expert:=true", "realtime_factor:=2.0", "width:=64", "height:=48", "seed:=3"]
     arguments = [word for setting in settings for word in ("-p", setting)]
-    bridge = spawn("difftop_ros.nodes.sim_bridge", "--ros-args", *arguments)
+    bridge = spawn("difftop_ros.nodes.simulation.mujoco.node", "--ros-args", *arguments)
     bridge.wait_for("ready", 60)
     return bridge
 
@@ -63,7 +63,7 @@ def marks(folder: Path) -> dict[int | None, tuple[bool | None, Path]]:
 def test_a_bag_for_each_episode_of_the_simulation(simulation, spawn, ros_context, tmp_path):
     settings = [f"out:={tmp_path / 'bags'}", "automatic:=true", "use_sim_time:=true", "name:=reach", "stay_s:=0.2"]
     arguments = [word for setting in settings for word in ("-p", setting)]
-    recorder = spawn("difftop_ros.nodes.recorder_node", "--ros-args", *arguments)
+    recorder = spawn("difftop_ros.nodes.recorder.node", "--ros-args", *arguments)
     recorder.wait_for("all observed topics are there")
     deadline = time.monotonic() + 40
     for seed in (11, 12):
@@ -99,8 +99,8 @@ def test_keys_start_and_end_episodes(simulation, ros_context, tmp_path):
     from rclpy.executors import SingleThreadedExecutor
 
     from difftop_ros.errors import UserError
-    from difftop_ros.nodes.recorder_node import Recorder
-    from difftop_ros.nodes.recorder_services import KeyboardControl
+    from difftop_ros.nodes.recorder.node import Recorder
+    from difftop_ros.nodes.recorder.services import KeyboardControl
 
     node = rclpy.create_node("by_hand", context=ros_context)
     executor = SingleThreadedExecutor(context=ros_context)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import load_contract
-from difftop_ros.data import ObservationPipeline
+from difftop_ros.messages import ObservationPipeline
+from difftop_ros.messages import encode as messages
+from difftop_ros.messages.encode import ros_types
 from difftop_ros.paths import share_path
-from difftop_ros.sim import make_expert, make_world, messages
-from difftop_ros.sim.messages import ros_types
+from difftop_ros.sim import make_expert, make_world
 
-BRIDGE = "difftop_ros.nodes.sim_bridge"
+BRIDGE = "difftop_ros.nodes.simulation.mujoco.node"
 JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
 
 

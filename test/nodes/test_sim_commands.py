@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import load_contract
-from difftop_ros.nodes.sim_commands import CommandTracker
-from difftop_ros.nodes.sim_loop import is_due
+from difftop_ros.messages import encode as messages
+from difftop_ros.messages.encode import rosbags_types
+from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
+from difftop_ros.nodes.simulation.mujoco.loop import is_due
 from difftop_ros.paths import share_path
-from difftop_ros.sim import messages
-from difftop_ros.sim.messages import rosbags_types
 
 TYPES = {
     "joint_state": "sensor_msgs/msg/JointState",
@@ -117,7 +117,7 @@ def test_rates_fall_due_on_an_even_grid():
 def test_the_parameter_file_states_every_parameter_and_its_default():
     import yaml
 
-    from difftop_ros.nodes.sim_parameters import PARAMETERS
+    from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
 
     stated = yaml.safe_load(share_path("config/sim_bridge.yaml").read_text())["sim_bridge"]["ros__parameters"]
     assert stated == {p.name: p.default for p in PARAMETERS}

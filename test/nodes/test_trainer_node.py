@@ -15,7 +15,7 @@ import yaml
 
 from difftop_ros.paths import share_path
 
-NODE = "difftop_ros.nodes.trainer_node"
+NODE = "difftop_ros.nodes.trainer.node"
 SMALL = {"horizon": 4, "batch": 8, "threads": 1, "checkpoint_every": 4000, "eval_episodes": 0}
 
 
@@ -38,9 +38,7 @@ class Listener:
         from difftop_ros.msg import TrainingProgress
 
         qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(
-            TrainingProgress, "/difftop/training_progress", into.append, qos
-        )
+        self.node.create_subscription(TrainingProgress, "/difftop/training_progress", into.append, qos)
 
     def until(self, condition: Callable[[], Any], process: Any, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
@@ -154,7 +152,7 @@ def test_what_cannot_be_ends_with_one_sentence(trainer, spawn, listener, tmp_pat
 
 
 def test_the_parameter_file_states_every_parameter_and_its_default():
-    from difftop_ros.nodes.trainer_params import parameters
+    from difftop_ros.nodes.trainer.parameters import parameters
 
     stated = yaml.safe_load(share_path("config/trainer_node.yaml").read_text())["difftop_trainer"]["ros__parameters"]
     assert stated == {p.name: p.default for p in parameters()}

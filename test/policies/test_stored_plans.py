@@ -29,4 +29,5 @@ def test_a_shipped_policy_plans_as_it_did(path):
 
 
 def test_every_shipped_policy_is_stored():
-    assert [path.stem for path in STORED] == sorted(p.parent.name for p in (ROOT / "models").glob("*/model.safetensors"))
+    shipped = sorted(path.parent.name for path in (ROOT / "models").glob("*/model.safetensors"))
+    assert [path.stem for path in STORED] == shipped

@@ -7,8 +7,8 @@ import pytest
 
 from difftop_ros.errors import UserError
 from difftop_ros.sim import make_world
-from difftop_ros.sim.camera import Snapshot
-from difftop_ros.sim.film import Film, Take, write_gif, write_png, write_video
+from difftop_ros.sim.mujoco.camera import Snapshot
+from difftop_ros.sim.mujoco.film import Film, Take, write_gif, write_png, write_video
 
 
 @pytest.fixture(scope="module")

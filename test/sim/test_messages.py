@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difftop_ros.sim import messages
+from difftop_ros.messages import encode as messages
 
 KINDS = ["rosbags", "ros"]
 

@@ -14,11 +14,12 @@ from difftop_ros.contract import load_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
 from difftop_ros.learning.simulated import SimulatedRobot
-from difftop_ros.nodes.sim_commands import CommandTracker
+from difftop_ros.messages import encode as messages
+from difftop_ros.messages.encode import rosbags_types
+from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.paths import share_path
-from difftop_ros.sim import make_expert, make_world, messages
-from difftop_ros.sim.messages import rosbags_types
-from difftop_ros.sim.metaworld import task_names
+from difftop_ros.sim import make_expert, make_world
+from difftop_ros.sim.mujoco.metaworld import task_names
 
 PUSH = "metaworld/push-v3"
 CONTRACTS = ("metaworld_cloud", "metaworld_image", "metaworld_state")
@@ -207,7 +208,7 @@ def test_the_contracts_differ_in_their_eyes_alone():
     assert 1 / contract.rate_hz == pytest.approx(world.step_s)
     transform = contract.observations["cloud"].transform
     assert transform is not None
-    from difftop_ros.data.clouds import rotation_matrix
+    from difftop_ros.messages.clouds import rotation_matrix
 
     pose = world.camera_pose(contract.sim.cameras["cloud"])
     np.testing.assert_allclose(rotation_matrix(transform.quat_xyzw), pose[:3, :3], atol=1e-6)

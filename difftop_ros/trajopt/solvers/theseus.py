@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.forms import Tracking
+from difftop_ros.trajopt.objectives import Tracking
 from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import (

@@ -1,0 +1,168 @@
+"""`difftop demo`: the shipped policy closed loop on the simulated arm, over real ROS 2. Its course is nodes/demo.py."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "watch the shipped policy do its task on the simulated arm, over real ROS 2"
+DESCRIPTION = """\
+Starts a simulated robot and the policy node as two processes that know each other by ROS 2 topics alone, lets the
+policy act from starts it has never seen, and measures: successes, planning and control rate, latencies, ticks lost.
+Leaves a video, a contact sheet and summary.json in --out, and no process or shared memory behind.
+Exit code 0 if enough episodes succeeded, 1 if not, 2 if it could not be run, 130 after Ctrl-C.
+"""
+FIRST_SEED = 1_000_000  # learning.evaluate.EVALUATION_SEED, without importing torch; recordings use seeds far below
+DEFAULT_MODEL = "models/panda_lift"
+OUTPUTS = ("summary.json", "demo.mp4", "demo.gif", "contact_sheet.png", "simulation.log", "policy_node.log")
+FILM_SIZE, FILM_CAMERAS = (480, 360), ("overview", "front")
+GIF_BYTES = 2_900_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = DESCRIPTION
+    parser.add_argument("--model", type=Path, help=f"folder of the trained policy (default: {DEFAULT_MODEL})")
+    parser.add_argument("--episodes", type=int, default=10, help="how many (default: 10)")
+    parser.add_argument(
+        "--seed", type=int, default=FIRST_SEED, help=f"of the first episode, then one more each (default: {FIRST_SEED})"
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="where results go (default: demo_out)")
+    parser.add_argument(
+        "--min-successes", type=int, metavar="N", help="exit code 1 below (default: 80%% of the episodes)"
+    )
+    parser.add_argument("--realtime-factor", type=float, default=1.0, help="pace of the simulation (default: 1)")
+    parser.add_argument("--seconds", type=float, help="longest episode (default: the contract's episode.max_seconds)")
+    parser.add_argument("--task", default="", help="reach, push or lift (default: the contract's sim.task)")
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="default: cpu")
+    parser.add_argument("--no-film", action="store_true", help="no video, no pictures")
+    parser.add_argument("--network", action="store_true", help="let other machines see the topics, to watch in RViz")
+    parser.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="a parameter of the policy node"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; the exit code."""
+    from difftop_ros.nodes.children import SignalsAsException
+
+    _check(args)
+    began = time.monotonic()
+    with SignalsAsException() as signals:
+        summary, takes = _episodes(args, signals)
+        from difftop_ros.commands.demo.report import table, write_json
+
+        print(f"\n{table(summary)}\n")
+        write_json(args.out / "summary.json", summary)
+        if not args.no_film:
+            _film(args, summary["task"], takes)
+    enough = summary["successes"] >= summary["minimum"]
+    print(f"{'passed' if enough else 'FAILED'} in {time.monotonic() - began:.0f} s; all results in {args.out}")
+    return 0 if enough else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Completes the defaults; UserError for options that make no sense."""
+    from difftop_ros.errors import UserError
+    from difftop_ros.nodes.policy.parameters import assignment
+    from difftop_ros.paths import share_path
+
+    if importlib.util.find_spec("mujoco") is None:
+        raise UserError("the demo needs the simulator mujoco; 'make setup', or pip install 'difftop_ros[ros,sim]'")
+    args.model = args.model or share_path(DEFAULT_MODEL)
+    if args.episodes < 1 or args.seed < 0:
+        raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
+    if args.min_successes is None:
+        args.min_successes = math.ceil(0.8 * args.episodes)
+    if not 0 <= args.min_successes <= args.episodes:
+        raise UserError(f"--min-successes is {args.min_successes}; expected 0 to the {args.episodes} episodes")
+    if args.realtime_factor <= 0 or (args.seconds is not None and args.seconds <= 0):
+        raise UserError("--realtime-factor and --seconds must be above 0")
+    args.parameter = [assignment(text) for text in args.parameter]
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:  # what an earlier demo left must not be taken for this one's
+            (args.out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"--out '{args.out}' cannot be written to: {error}") from None
+
+
+def _model_facts(folder: Path) -> tuple[Any, int]:
+    """Contract and length of the observation history of a model folder; its weights are the policy node's matter."""
+    import yaml
+
+    from difftop_ros.contract import load_contract
+    from difftop_ros.errors import UserError
+
+    for name in ("contract.yaml", "config.yaml"):
+        if not (folder / name).is_file():
+            raise UserError(f"model folder '{folder}' lacks {name}; give a folder written by 'difftop train'")
+    try:
+        steps = yaml.safe_load((folder / "config.yaml").read_text())["obs_steps"]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"{folder / 'config.yaml'} does not say obs_steps ({error}); train again") from None
+    return load_contract(folder / "contract.yaml"), int(steps)
+
+
+def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Runs all episodes; the summary and the takes for the film. Whatever happens, nothing is left running."""
+    from difftop_ros.commands.demo.closed_loop import Demo, DemoOptions, machine
+    from difftop_ros.commands.demo.report import line, summarise
+    from difftop_ros.sim.mujoco.film import Take
+
+    contract, obs_steps = _model_facts(args.model)
+    limit_s = args.seconds or contract.episode.max_seconds
+    options = DemoOptions(
+        args.model, args.out, limit_s, args.realtime_factor, args.network, args.task, args.device,
+        tuple(args.parameter),
+    )  # fmt: skip
+    task = args.task or contract.sim.task or "none"
+    print(f"policy {args.model} on task '{task}', {args.episodes} unseen starts; starting simulation and policy node")
+    episodes: list[Any] = []
+    demo = Demo(contract, obs_steps, options)
+    try:
+        demo.start()
+        for number in range(args.episodes):
+            episodes.append(demo.episode(args.seed + number))
+            print(line(number + 1, args.episodes, episodes[-1]), flush=True)
+    finally:
+        signals.ignore()  # the clean-up takes seconds, and must not be torn by an impatient second Ctrl-C
+        demo.close()
+    signals.resume()
+    asked = {"planning_hz": contract.rate_hz, "control_hz": contract.control_rate_hz}
+    facts = {"model": str(args.model), "contract": contract.name, "task": task, "asked": asked, "machine": machine()}
+    takes = [
+        Take(f"seed {e.seed}  {e.seconds:.1f} s", e.success, [state for _, state in e.heard.film]) for e in episodes
+    ]
+    return summarise(episodes, args.min_successes, facts), takes
+
+
+def _film(args: argparse.Namespace, task: str, takes: list[Any]) -> None:
+    """Video, GIF and contact sheet, drawn from the recorded states now that no control loop can be disturbed."""
+    from difftop_ros.nodes.simulation.mujoco.state import STATE_HZ
+    from difftop_ros.sim.mujoco import film
+    from difftop_ros.sim.mujoco.world import World
+
+    contract = _model_facts(args.model)[0]
+    print("drawing the video ...", flush=True)
+    world = World(task, contract.sim.model or None, *FILM_SIZE)
+    camera = next((c for c in FILM_CAMERAS if c in world.cameras), world.cameras[0])
+    shown = film.Film(world, camera)
+    try:
+        stay = round(STATE_HZ * 0.6)
+        film.write_video(args.out / "demo.mp4", lambda: shown.frames(takes, stay), STATE_HZ)
+        film.write_png(args.out / "contact_sheet.png", shown.sheet(takes))
+        chosen = ([t for t in takes if t.success] or takes)[:3]
+        every = 2
+        thin = [film.Take(t.caption, t.success, t.states[::every]) for t in chosen]
+        frames = list(shown.frames(thin, round(STATE_HZ / every)))
+        if frames:
+            film.write_gif(args.out / "demo.gif", frames, STATE_HZ / every, 400, GIF_BYTES)
+    finally:
+        shown.close()
+        world.close()

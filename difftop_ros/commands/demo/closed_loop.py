@@ -1,0 +1,205 @@
+"""The demo's course: simulation and policy node as processes, episodes one after another, everything ended afterwards.
+
+Processes are demo_processes.py's, listening and services demo_monitor.py's, figures demo_report.py's; pictures are
+drawn from the recorded states when the episodes are over, so that they cannot disturb the control timing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from difftop_ros.contract import Contract
+from difftop_ros.errors import UserError
+from difftop_ros.nodes import environment as ros_env
+from difftop_ros.nodes.children import Child, free_domain
+from difftop_ros.nodes.simulation.monitor import CONFIGURE_TIMEOUT_S, START_TIMEOUT_S, Heard, Monitor, seconds
+
+STAND_STILL_S = 15.0  # of wall time without progress of simulated time
+SETTLE_S = 0.15  # simulated, beside the policy's history
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """model: policy folder; limit_s: longest episode from activation, in simulated time; network: beyond this machine;
+    task: '' is the contract's; parameters: of the policy node, 'NAME:=VALUE'.
+    """
+
+    model: Path
+    out: Path
+    limit_s: float
+    realtime_factor: float = 1.0
+    network: bool = False
+    task: str = ""
+    device: str = "cpu"
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode: seconds of simulated time from activation to success or end; note says why it ended early."""
+
+    seed: int
+    success: bool
+    seconds: float
+    note: str
+    heard: Heard
+
+
+class Demo:
+    """Simulation and policy node running: `start`, then `episode` for each seed, and `close` whatever happened.
+
+    Raises UserError when a process cannot start or ends, with the last lines of its log.
+    """
+
+    def __init__(self, contract: Contract, obs_steps: int, options: DemoOptions) -> None:
+        self._contract, self._options = contract, options
+        self._settle_s = SETTLE_S + obs_steps / contract.rate_hz
+        self._children: list[Child] = []
+        self._monitor: Monitor | None = None
+
+    def start(self) -> None:
+        """Starts both processes and waits until the policy is configured. Call `close` whether or not this raises."""
+        ros_env.prepare(local_only=not self._options.network)
+        shared = "ROS_DOMAIN_ID" in os.environ
+        os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+        if shared:
+            self._refuse_company()
+        self._start_processes()
+        self._monitor = Monitor(self._children)
+        self._wait_until_ready()
+
+    @property
+    def monitor(self) -> Monitor:
+        """The demo's node; only after `start`."""
+        if self._monitor is None:
+            raise RuntimeError("the demo was not started")
+        return self._monitor
+
+    def _refuse_company(self) -> None:
+        """In a domain that the user chose, two simulations would answer the same services."""
+        monitor = Monitor([])
+        try:
+            found = monitor.others()
+        finally:
+            monitor.close()
+        if found:
+            raise UserError(
+                f"ROS domain {os.environ['ROS_DOMAIN_ID']} already has the nodes {found}; stop them, or unset "
+                "ROS_DOMAIN_ID and the demo chooses a free domain"
+            )
+
+    def _start_processes(self) -> None:
+        options, env = self._options, ros_env.ros_environment(local_only=not self._options.network)
+        contract = f"contract:={(options.model / 'contract.yaml').absolute()}"
+        simulation = [contract, f"realtime_factor:={float(options.realtime_factor)}"]
+        simulation += [f"task:={options.task}"] if options.task else []
+        policy = [f"model:='{options.model.absolute()}'", "use_sim_time:=true", f"device:={options.device}"]
+        policy += options.parameters
+        for name, module, settings in (
+            ("simulation", "difftop_ros.nodes.simulation.mujoco.node", simulation),
+            ("policy node", "difftop_ros.nodes.policy.main", policy),
+        ):
+            log = options.out / f"{name.replace(' ', '_')}.log"
+            arguments = [part for setting in settings for part in ("-p", setting)]
+            self._children.append(Child(name, module, arguments, log, env))
+
+    def _wait_until_ready(self) -> None:
+        monitor = self.monitor
+        for child, client in zip(self._children, (monitor.reset_client, monitor.change_client), strict=True):
+            slow = f"the {child.name} is not ready after {START_TIMEOUT_S:g} s; "
+            monitor.wait(client.service_is_ready, START_TIMEOUT_S, _sentence(slow, child))
+        if not monitor.transition("configure", CONFIGURE_TIMEOUT_S):
+            raise UserError(f"the policy node refused: {self._refusal()}")
+
+    def _refusal(self) -> str:
+        """Why the last transition was refused, from /diagnostics, else from the log."""
+        try:
+            self.monitor.wait(lambda: self.monitor.policy.get("level") == "2", 2.0, lambda: "no reason was given")
+        except UserError:
+            return self._children[-1].last_words()
+        return self.monitor.policy["message"]
+
+    def episode(self, seed: int) -> Episode:
+        """Resets to `seed`, lets the policy act until success or the time limit, stops it."""
+        from difftop_ros.srv import ResetEpisode
+
+        monitor = self.monitor
+        answer = monitor.call(monitor.reset_client, ResetEpisode.Request(seed=seed, task=self._options.task))
+        if not answer.success:
+            raise UserError(f"the simulation refused seed {seed}: {answer.message}")
+        # The policy's observation history must not reach back beyond the reset.
+        began = seconds(answer.stamp)
+        self._progress(lambda: monitor.time_s >= began + self._settle_s and monitor.episode.seed == seed)
+        monitor.forget()
+        if not monitor.transition("activate"):
+            raise UserError(f"the policy node did not start: {self._refusal()}")
+        note, since = "", monitor.time_s
+
+        def over() -> bool:
+            nonlocal note
+            note = self._gave_up()
+            return bool(note or monitor.episode.success or monitor.time_s - since >= self._options.limit_s)
+
+        self._progress(over)
+        success = bool(monitor.episode.success and monitor.episode.seed == seed)
+        took = monitor.time_s - since
+        if not note:
+            monitor.transition("deactivate")
+        self._last_figures()
+        return Episode(seed, success, took, note, monitor.forget())
+
+    def _gave_up(self) -> str:
+        """Why the node stopped itself since it was activated, '' if it did not."""
+        told = self.monitor.heard.diagnostics
+        begun = any(d.get("state") == "active" for d in told)  # an older error may still be in the air before that
+        return told[-1]["message"] if begun and told[-1]["level"] == "2" else ""
+
+    def _last_figures(self) -> None:
+        """The policy node reports once more when it is inactive; without that the episode's figures are older."""
+        try:
+            self.monitor.wait(
+                lambda: self.monitor.policy.get("state") == "inactive", 2.0, lambda: "no report after deactivation"
+            )
+        except UserError:
+            for child in self._children:
+                child.check()
+
+    def _progress(self, condition: Callable[[], bool]) -> None:
+        """Waits for `condition` for as long as simulated time goes on."""
+        monitor = self.monitor
+        last = (time.monotonic(), monitor.time_s)
+
+        def done() -> bool:
+            nonlocal last
+            if monitor.time_s != last[1]:
+                last = (time.monotonic(), monitor.time_s)
+            if time.monotonic() - last[0] > STAND_STILL_S:
+                raise UserError(f"simulated time stands still; {self._children[0].last_words()}")
+            return condition()
+
+        slowest = 50.0 * (self._options.limit_s + 10.0) / min(self._options.realtime_factor or 1.0, 1.0)
+        monitor.wait(done, slowest, lambda: "the simulation is far too slow for this demo; free the machine's CPUs")
+
+    def close(self) -> None:
+        """Ends node and processes, the policy first so that it can leave its safe command; removes shared memory."""
+        for child in reversed(self._children):
+            child.stop()
+        if self._monitor is not None:
+            self._monitor.close()
+        ros_env.clean_shared_memory(own_mappings=False)
+
+
+def _sentence(beginning: str, child: Child) -> Callable[[], str]:
+    return lambda: beginning + child.last_words()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import platform
+
+    return {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}

@@ -1,0 +1,1 @@
+"""Rosbags: reading, writing, timing and checks of them. No ROS is imported."""

@@ -1,0 +1,174 @@
+"""Compares a contract with what a bag or a running graph offers: what is missing, too slow, too old, undecodable.
+
+Collecting the messages is done by those who call it; the same findings serve `contract check --bag` and `--live`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from difftop_ros.contract import Contract
+from difftop_ros.data.bags.reader import Bag, topic_finding
+from difftop_ros.data.bags.timing import Timing, bag_timings
+from difftop_ros.messages.errors import ObservationError
+from difftop_ros.messages.joints import command_to_array
+from difftop_ros.messages.pipeline import ObservationPipeline
+
+SAMPLES = 5  # messages of each topic that are decoded
+
+
+@dataclass(frozen=True)
+class Finding:
+    """level: 'ok', 'warning' or 'error'; subject: observation key or 'command'; text: one sentence."""
+
+    level: str
+    subject: str
+    text: str
+
+
+@dataclass
+class Offer:
+    """What is there: topic -> type, topic -> Timing, topic -> a few messages."""
+
+    kinds: dict[str, str]
+    timings: dict[str, Timing]
+    samples: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def wanted_topics(contract: Contract) -> dict[str, str]:
+    """Topic -> type of the observations and the command."""
+    return {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
+
+
+def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
+    """What an open bag offers, with samples spread over its length."""
+    kinds = {topic: info.type for topic, info in bag.topics.items()}
+    offer = Offer(kinds, bag_timings(bag), {})
+    wanted = wanted_topics(contract)
+    usable = [topic for topic in wanted if topic in kinds and not topic_finding(topic, wanted[topic], kinds)]
+    picks = {t: set(np.linspace(0, bag.topics[t].count - 1, SAMPLES).astype(int).tolist()) for t in usable}
+    seen = dict.fromkeys(usable, -1)
+    for topic, _, raw in bag.messages(usable):
+        seen[topic] += 1
+        if seen[topic] in picks[topic]:
+            offer.samples.setdefault(topic, []).append(bag.deserialize(raw, topic))
+    return offer
+
+
+def check(contract: Contract, offer: Offer, *, live: bool) -> list[Finding]:
+    """One finding or more per observation, and for the command; errors are what would keep a policy from working.
+
+    live: a command topic without messages is not an error there, for the policy is yet to send them.
+    """
+    pipeline = ObservationPipeline(contract)
+    found: list[Finding] = []
+    for key in contract.observations:
+        found += _check_observation(contract, pipeline, key, offer, live)
+    return found + _check_command(contract, offer, live) + _check_success(contract, offer)
+
+
+def _check_observation(
+    contract: Contract, pipeline: ObservationPipeline, key: str, offer: Offer, live: bool
+) -> list[Finding]:
+    obs = contract.observations[key]
+    for topic in pipeline.inputs[key]:
+        sentence = topic_finding(topic, pipeline.topics[topic], offer.kinds)
+        if not sentence and not offer.timings.get(topic, Timing()).count:
+            sentence = f"topic '{topic}' is there but no message came; is its driver running?"
+        if sentence:
+            return [Finding("error", key, sentence)]
+    timing = offer.timings[obs.topic]
+    found = _check_timing(contract, key, timing, live)
+    infos = [offer.samples.get(topic, []) for topic in pipeline.inputs[key][1:]]
+    for message in offer.samples.get(obs.topic, []):
+        try:
+            extra = {topic: samples[0] for topic, samples in zip(pipeline.inputs[key][1:], infos, strict=True)}
+            pipeline.decode(key, {obs.topic: message, **extra})
+        except ObservationError as error:
+            return [*found, Finding("error", key, str(error))]
+    if not found:
+        shape, dtype = pipeline.spec[key]
+        text = f"'{obs.topic}' at {timing.rate_hz:.1f} Hz, frames {dtype.name} {shape}"
+        found = [Finding("ok", key, text + _age_text(timing))]
+    return found
+
+
+def _age_text(timing: Timing) -> str:
+    ages = timing.ages_ms()
+    return f", {np.median(ages):.0f} ms old when received" if ages.size else ""
+
+
+def _check_timing(contract: Contract, key: str, timing: Timing, live: bool) -> list[Finding]:
+    obs = contract.observations[key]
+    found = []
+    gap, at = timing.largest_gap()
+    if obs.resample == "as_of" and gap > obs.max_age_ms:
+        found.append(Finding(
+            "warning", key,
+            f"'{obs.topic}' has a gap of {gap:.0f} ms ({at:.1f} s after its first message, {timing.rate_hz:.1f} Hz on "
+            f"average); max_age_ms is {obs.max_age_ms:g}: raise one or the other",
+        ))  # fmt: skip
+    ages = timing.ages_ms()
+    if not (ages.size and contract.clock == "header"):
+        return found
+    age = float(np.median(ages))
+    # In a bag the recorder's clock may rightly be another one (wall time beside simulated time).
+    if live and (age > obs.max_age_ms or age < -1000):
+        found.append(Finding(
+            "error", key,
+            f"messages on '{obs.topic}' are {age:.0f} ms old when they come (max_age_ms {obs.max_age_ms:g}); "
+            "synchronise the clocks, use simulated time, or set the contract's clock to 'receive'",
+        ))  # fmt: skip
+    return found
+
+
+def _check_command(contract: Contract, offer: Offer, live: bool) -> list[Finding]:
+    command = contract.command
+    sentence = topic_finding(command.topic, command.type, offer.kinds)
+    timing = offer.timings.get(command.topic, Timing())
+    if sentence and live and command.topic not in offer.kinds:
+        return [Finding("warning", "command", f"nobody listens or sends on '{command.topic}'; start the controller")]
+    if sentence:
+        return [Finding("error", "command", sentence)]
+    if not timing.count:
+        if live:
+            return [Finding("ok", "command", f"'{command.topic}' is there; nobody commands now")]
+        return [Finding("error", "command", f"no command came on '{command.topic}': nothing to learn from")]
+    low, high = (np.array(side) for side in command.bounds())
+    beyond: set[str] = set()
+    for message in offer.samples.get(command.topic, []):
+        try:
+            values = command_to_array(contract, message)
+        except ObservationError as error:
+            return [Finding("error", "command", str(error))]
+        outside = (values < low - 1e-6) | (values > high + 1e-6)
+        beyond |= {name for name, bad in zip(command.joint_names, outside, strict=True) if bad}
+    if beyond:
+        text = f"commands on '{command.topic}' go beyond the limits of {sorted(beyond)}: correct the contract's limits"
+        return [Finding("warning", "command", text)]
+    text = f"'{command.topic}' at {timing.rate_hz:.1f} Hz, {len(low)} joints, {command.mode}"
+    return [Finding("ok", "command", text)]
+
+
+def _check_success(contract: Contract, offer: Offer) -> list[Finding]:
+    topic = contract.episode.success_topic
+    if topic is None:
+        return []
+    sentence = topic_finding(topic, "std_msgs/msg/Bool", offer.kinds)
+    return [Finding("warning", "success", sentence)] if sentence else []
+
+
+def findings_table(findings: list[Finding]) -> str:
+    """Text for a terminal, one line per finding, errors first."""
+    order = {"error": 0, "warning": 1, "ok": 2}
+    ranked = sorted(findings, key=lambda f: order[f.level])
+    return "\n".join(f"{f.level:<8} {f.subject:<12} {f.text}" for f in ranked)
+
+
+def worst(findings: list[Finding]) -> str:
+    """The worst level among findings; 'ok' when there are none."""
+    levels = {f.level for f in findings}
+    return next((level for level in ("error", "warning") if level in levels), "ok")

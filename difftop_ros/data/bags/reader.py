@@ -1,0 +1,243 @@
+"""Finding and reading rosbag2 recordings (mcap, sqlite3, zstd) with their own message definitions.
+
+One `Bag` for whole and for broken recordings; how broken ones are read is salvage.py's job. What a message means is the
+pipeline's job, what a recording becomes is ingestion.py's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from difftop_ros.data.errors import BagError
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+EPISODE_FILE = "episode.json"
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """One recorded topic: its ROS type and how many messages it has."""
+
+    type: str
+    count: int
+
+
+class _Reader(Protocol):
+    topics: dict[str, TopicInfo]
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]: ...
+    def deserialize(self, raw: bytes, kind: str) -> Any: ...
+    def close(self) -> None: ...
+
+
+class _WholeReader:
+    """A recording in good order, read by rosbags."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        self._reader.open()
+        self.topics: dict[str, TopicInfo] = {}
+        for connection in self._reader.connections:
+            known = self.topics.get(connection.topic, TopicInfo(connection.msgtype, 0))
+            self.topics[connection.topic] = TopicInfo(connection.msgtype, known.count + connection.msgcount)
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        wanted = [c for c in self._reader.connections if c.topic in topics]
+        if wanted:
+            for connection, stamp, raw in self._reader.messages(connections=wanted):
+                yield connection.topic, stamp, raw
+
+    def deserialize(self, raw: bytes, kind: str) -> Any:
+        return self._reader.deserialize(raw, kind)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class Bag:
+    """An open recording. topics: topic -> TopicInfo; salvaged: '' or a sentence on what was recovered of a broken one.
+
+    Use as a context manager, through `open_bag`.
+    """
+
+    def __init__(self, path: Path, reader: _Reader, salvaged: str = "") -> None:
+        self.path = path
+        self.name = path.name if path.is_dir() else path.stem
+        self.topics = reader.topics
+        self.salvaged = salvaged
+        self._reader = reader
+
+    @property
+    def message_count(self) -> int:
+        """Messages over all topics."""
+        return sum(info.count for info in self.topics.values())
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
+        """(topic, receive time [ns], serialised message) in the order recorded; nothing is kept in memory."""
+        entries = self._reader.messages(self.topics if topics is None else topics)
+        for count in itertools.count():
+            try:
+                entry = next(entries, None)
+            # Damage inside a file shows as whatever the decompressor or the parser stumbles over.
+            except Exception as error:
+                sentence = f"bag '{self.path}' is damaged after {count} messages ({error}); record it again"
+                raise BagError(sentence) from error
+            if entry is None:
+                return
+            yield entry
+
+    def deserialize(self, raw: bytes, topic: str) -> Any:
+        """The message object of `raw` from `topic`. Raises BagError when the bytes are not one."""
+        try:
+            return self._reader.deserialize(raw, self.topics[topic].type)
+        # Each broken field makes rosbags fail in its own way; all mean the same to the user.
+        except Exception as error:
+            raise BagError(
+                f"bag '{self.path}' holds a message on '{topic}' that is not a {self.topics[topic].type} ({error}); "
+                "record it again"
+            ) from error
+
+    def require(self, wanted: Mapping[str, str]) -> None:
+        """Check that every topic -> type of `wanted` is there with messages. Raises BagError naming the first lack."""
+        for topic, kind in wanted.items():
+            sentence = topic_finding(topic, kind, {t: info.type for t, info in self.topics.items()})
+            if sentence:
+                raise BagError(f"bag '{self.path}': {sentence}")
+            if not self.topics[topic].count:
+                raise BagError(f"bag '{self.path}' has no message on '{topic}'; was its publisher running?")
+
+    def mark(self) -> dict[str, Any]:
+        """What the recorder wrote beside the bag (success, seed, …), or an empty dictionary."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return read_mark(folder)
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._reader.close()
+
+
+def topic_finding(topic: str, kind: str, present: Mapping[str, str]) -> str:
+    """'' when `topic` is `present` with type `kind`, else a sentence saying what there is instead."""
+    if topic not in present:
+        near = difflib.get_close_matches(topic, present, n=1, cutoff=0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        alike = sorted(t for t, other in present.items() if other == kind)
+        there = f"of type {kind} there are {_few(alike)}" if alike else f"there are {_few(sorted(present))}"
+        return f"topic '{topic}' is missing; {there}{hint}"
+    if present[topic] != kind:
+        return f"topic '{topic}' has type {present[topic]}, the contract expects {kind}: correct the contract"
+    return ""
+
+
+def _few(names: list[str], limit: int = 8) -> str:
+    return str(names) if len(names) <= limit else f"{names[:limit]} and {len(names) - limit} more"
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """The recorder's episode.json in `folder`; {} when there is none. Raises BagError when it is not a JSON object."""
+    path = folder / EPISODE_FILE
+    if not path.is_file():
+        return {}
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BagError(f"'{path}' cannot be read ({error}); correct or delete it") from None
+    if not isinstance(mark, dict):
+        raise BagError(f"'{path}' holds {mark!r:.60}; expected a JSON object such as {{\"success\": true}}")
+    return mark
+
+
+def storage_files(path: Path) -> list[Path]:
+    """The .mcap / .db3 files of a bag folder, or the file itself."""
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and p.suffix in STORAGE_SUFFIXES)
+
+
+def open_bag(path: str | Path) -> Bag:
+    """Open a bag folder or a single .mcap / .db3 file; of a broken one what is readable. Raises BagError."""
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f"bag '{path}' does not exist; give a rosbag2 folder or a .mcap or .db3 file")
+    if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
+        raise BagError(f"'{path}' is not a bag; expected a rosbag2 folder or a file ending in .mcap or .db3")
+    files = storage_files(path)
+    described = path.is_dir() and (path / "metadata.yaml").is_file()
+    if not files and not described:
+        raise BagError(f"'{path}' is not a bag: it has no metadata.yaml, .mcap or .db3; give a rosbag2 folder")
+    bag = _open(path, files, described)
+    if not bag.message_count:
+        raise BagError(f"bag '{path}' is empty: no message on any of its {len(bag.topics)} topics; record it again")
+    return bag
+
+
+def _open(path: Path, files: list[Path], described: bool) -> Bag:
+    attempts = ([[path]] if described else []) + ([files] if files else [])
+    cause: Exception | None = None
+    for paths in attempts:
+        try:
+            return Bag(path, _WholeReader(paths))
+        # Broken files make rosbags, its sqlite and its YAML fail in many ways; each is a reason to salvage.
+        except Exception as error:
+            cause = cause or error
+    from difftop_ros.data.bags.salvage import SalvageReader
+
+    if not files:
+        raise BagError(f"bag '{path}' cannot be read: {cause}; its storage files are missing")
+    reader = SalvageReader(files)
+    if not reader.topics:
+        raise BagError(
+            f"bag '{path}' is broken ({cause}) and nothing could be recovered from {[f.name for f in files]}; "
+            "record it again"
+        )
+    recovered = sum(info.count for info in reader.topics.values())
+    what = f"{recovered} messages on {len(reader.topics)} topics were recovered"
+    return Bag(path, reader, f"bag '{path}' was cut short ({cause}); {what}")
+
+
+def find_bags(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """All bags at or below `paths`, sorted within each, none twice. Raises BagError when a path holds none."""
+    found: list[Path] = []
+    # one path alone counts as itself: taken letter by letter, a text would have the whole disk searched
+    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+        below = _bags_below(path) if path.is_dir() else [path]
+        if not below:
+            raise BagError(f"no bag in '{path}'; expected rosbag2 folders or .mcap or .db3 files in it")
+        found += below
+    return list(dict.fromkeys(p.absolute() for p in found))
+
+
+def _bags_below(folder: Path) -> list[Path]:
+    if (folder / "metadata.yaml").is_file() or (folder / EPISODE_FILE).is_file():
+        return [folder]
+    files = storage_files(folder)
+    # What a killed recorder left has no metadata.yaml: its files are named after the folder.
+    if files and all(f.name.startswith(folder.name) for f in files):
+        return [folder]
+    below = [bag for child in sorted(folder.iterdir()) if child.is_dir() for bag in _bags_below(child)]
+    return sorted(files + below)
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when the recording does: names, sizes and times of its files, and the text of its small ones."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        if file.name in ("metadata.yaml", EPISODE_FILE):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

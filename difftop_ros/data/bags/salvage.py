@@ -1,0 +1,105 @@
+"""Reads what is left of recordings that were cut short: mcap without its footer, sqlite3 with missing pages.
+
+A file is read from its start to the first byte that makes no sense. Whole recordings are read by bags.py.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import StreamReader
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from difftop_ros.data.bags.reader import TopicInfo
+
+_IDL_RULE = "=" * 80 + "\n"
+
+
+class SalvageReader:
+    """topics: topic -> TopicInfo of what could be read; empty when nothing could."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._types: dict[str, str] = {}
+        counts: dict[str, int] = {}
+        for topic, _, _ in self._all():
+            counts[topic] = counts.get(topic, 0) + 1
+        self.topics = {topic: TopicInfo(self._types[topic], count) for topic, count in counts.items()}
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """(topic, receive time [ns], serialised message) in the order written."""
+        return (entry for entry in self._all() if entry[0] in topics)
+
+    def deserialize(self, raw: bytes, kind: str) -> Any:
+        """The message object; definitions found in the file come before the standard ones."""
+        return self._typestore.deserialize_cdr(raw, kind)
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+    def _all(self) -> Iterator[tuple[str, int, bytes]]:
+        for file in self._files:
+            yield from self._mcap(file) if file.suffix == ".mcap" else self._sqlite(file)
+
+    def _mcap(self, file: Path) -> Iterator[tuple[str, int, bytes]]:
+        schemas: dict[int, Schema] = {}
+        topics: dict[int, str] = {}
+        with file.open("rb") as stream:
+            records = StreamReader(stream).records
+            while True:
+                try:
+                    record = next(records, None)
+                # A cut may fall anywhere: short reads, lengths of gigabytes, half a zstd frame. All end the reading.
+                except Exception:
+                    return
+                if record is None:
+                    return
+                if isinstance(record, Schema):
+                    schemas[record.id] = record
+                    self._define(record.name, record.encoding, record.data.decode("utf-8", "replace"))
+                elif isinstance(record, Channel) and record.schema_id in schemas:
+                    topics[record.id] = record.topic
+                    self._types[record.topic] = schemas[record.schema_id].name
+                elif isinstance(record, Message) and record.channel_id in topics:
+                    yield topics[record.channel_id], record.log_time, record.data
+
+    def _sqlite(self, file: Path) -> Iterator[tuple[str, int, bytes]]:
+        connection = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)
+        try:
+            # Lets sqlite open a file shorter than its header says.
+            connection.execute("PRAGMA writable_schema=ON")
+            topics = {row[0]: row[1:] for row in connection.execute("SELECT id, name, type FROM topics")}
+            self._types.update(topics.values())
+            self._define_from_sqlite(connection)
+            for topic, stamp, raw in connection.execute("SELECT topic_id, timestamp, data FROM messages NOT INDEXED"):
+                if topic in topics:
+                    yield topics[topic][0], stamp, raw
+        except sqlite3.DatabaseError:
+            return
+        finally:
+            connection.close()
+
+    def _define_from_sqlite(self, connection: sqlite3.Connection) -> None:
+        try:
+            rows = connection.execute(
+                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+            ).fetchall()
+        except sqlite3.DatabaseError:  # bags older than ROS 2 Iron have no such table
+            return
+        for name, encoding, text in rows:
+            self._define(name, encoding, text)
+
+    def _define(self, name: str, encoding: str, text: str) -> None:
+        if name in self._typestore.fielddefs:
+            return
+        if encoding == "ros2msg":
+            definitions = get_types_from_msg(text, name)
+        else:
+            parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
+            definitions = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
+        self._typestore.register({k: v for k, v in definitions.items() if k not in self._typestore.fielddefs})

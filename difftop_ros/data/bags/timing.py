@@ -1,0 +1,81 @@
+"""Rates, gaps and ages of message streams, from stamps alone. What is too slow or too old is check.py's to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from difftop_ros.data.bags.reader import Bag
+
+
+@dataclass
+class Timing:
+    """Times of one topic's messages [ns], in the order received; `stamps` are header stamps, empty without a header."""
+
+    received: list[int] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Messages."""
+        return len(self.received)
+
+    @property
+    def rate_hz(self) -> float:
+        """Mean rate over the span of the messages, 0 for fewer than two."""
+        times = self._times()
+        span = int(times.max() - times.min()) if times.size > 1 else 0
+        return (times.size - 1) / (span / 1e9) if span else 0.0
+
+    def largest_gap(self) -> tuple[float, float]:
+        """(longest time without a message [ms], when it began [s] after the first message)."""
+        times = np.sort(self._times())
+        if times.size < 2:
+            return 0.0, 0.0
+        gaps = np.diff(times)
+        at = int(gaps.argmax())
+        return gaps[at] / 1e6, (times[at] - times[0]) / 1e9
+
+    def jitter_ms(self) -> float:
+        """Standard deviation of the time between messages [ms]."""
+        times = np.sort(self._times())
+        return float(np.diff(times).std() / 1e6) if times.size > 2 else 0.0
+
+    def ages_ms(self) -> np.ndarray:
+        """Time from header stamp to reception [ms], float64 (n,); empty without headers."""
+        return (np.array(self.received[: len(self.stamps)]) - np.array(self.stamps)) / 1e6
+
+    def _times(self) -> np.ndarray:
+        return np.array(self.stamps or self.received, np.int64)
+
+
+def bag_timings(bag: Bag) -> dict[str, Timing]:
+    """Timing of every topic of an open bag; one pass, one message in memory at a time."""
+    from difftop_ros.data.episodes.ingest import header_stamp
+
+    found: dict[str, Timing] = {topic: Timing() for topic in bag.topics}
+    stamped: dict[str, bool] = {}
+    for topic, received, raw in bag.messages():
+        if topic not in stamped:
+            stamped[topic] = hasattr(bag.deserialize(raw, topic), "header")
+        found[topic].received.append(received)
+        if stamped[topic]:
+            found[topic].stamps.append(header_stamp(raw))
+    return found
+
+
+def timing_table(kinds: dict[str, str], timings: dict[str, Timing]) -> str:
+    """Text for a terminal: one line per topic."""
+    lines = [f"{'topic':<44} {'count':>6} {'Hz':>7} {'gap ms':>8} {'at s':>7} {'jitter':>7} {'age ms':>14}  type"]
+    for topic in sorted(kinds):
+        timing = timings.get(topic, Timing())
+        gap, at = timing.largest_gap()
+        ages = timing.ages_ms()
+        age = f"{np.median(ages):.1f} / {ages.max():.1f}" if ages.size else "-"
+        lines.append(
+            f"{topic:<44} {timing.count:>6} {timing.rate_hz:>7.1f} {gap:>8.1f} {at:>7.2f} {timing.jitter_ms():>7.2f} "
+            f"{age:>14}  {kinds[topic]}"
+        )
+    lines.append("age: from header stamp to reception, median / largest; gap: longest time without a message")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Bags made into synchronised episodes on disk, and the training windows cut from them."""

@@ -1,0 +1,132 @@
+"""A dataset folder made by ingest: its episodes, lazily. Cutting them into training windows is windows.py's job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from difftop_ros.contract import Contract, parse_contract
+from difftop_ros.data.episodes.statistics import RunningStatistics, Statistics
+from difftop_ros.data.episodes.store import ACTION, BLOCK, StoredEpisode
+from difftop_ros.data.errors import DatasetError
+from difftop_ros.messages.pipeline import ObservationPipeline
+
+
+class Episode(Mapping[str, Any]):
+    """One episode: key -> array (T, ...) that is read from disk when sliced; 'action' is float64 (T, A).
+
+    steps: T; attributes: success (True, False or None for unmarked), bag, seed, task, first_ns, last_ns.
+    """
+
+    def __init__(self, stored: StoredEpisode, keys: list[str]) -> None:
+        self._stored, self._keys = stored, keys
+        self.steps = stored.steps
+        self.attributes = stored.attributes
+        self.name = f"{stored.folder.parent.name}/{stored.folder.name}"
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(f"'{key}' is not in the dataset; it has {self._keys}")
+        return self._stored.array(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class EpisodeDataset:
+    """The episodes in `folder`. contract: the one it was made with; spec: key -> (shape, dtype) of a step.
+
+    Episodes marked as failed are left out unless include_failures; unmarked ones (success None) are used. broken:
+    episode -> why it is left out, an array of it being gone, unreadable or of another length or shape.
+    Raises DatasetError when there is no complete dataset or no episode to use.
+    """
+
+    def __init__(self, folder: str | Path, *, include_failures: bool = False) -> None:
+        self.folder = Path(folder)
+        head, report = _read(self.folder / "dataset.json"), _read(self.folder / "report.json")
+        self.contract: Contract = parse_contract(head["contract"], str(self.folder / "dataset.json"))
+        names = [name for bag in report["bags"] for name in bag["episodes"]]
+        keys = [*self.contract.observations, ACTION]
+        shapes = {key: shape for key, (shape, _) in ObservationPipeline(self.contract).spec.items()}
+        shapes[ACTION] = (len(self.contract.command.joints),)
+        self.broken: dict[str, str] = {}
+        found = []
+        for name in names:
+            try:
+                episode = Episode(StoredEpisode(self.folder / name), keys)
+                _check(episode, self.folder / name, shapes)
+                found.append(episode)
+            except DatasetError as error:
+                self.broken[name] = str(error)
+        self.episodes = [e for e in found if include_failures or e.attributes["success"] is not False]
+        self.failures = len(found) - len(self.episodes)
+        if not self.episodes:
+            first = next(iter(self.broken.values()), "")
+            raise DatasetError(
+                f"dataset '{self.folder}' has no episode to use ({self.failures} are marked as failed, "
+                f"{len(self.broken)} are broken{': ' + first if first else ''}); record successful ones, or include "
+                "failures"
+            )
+        self.spec: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+            key: (tuple(self.episodes[0][key].shape[1:]), np.dtype(self.episodes[0][key].dtype)) for key in keys
+        }
+
+    @property
+    def steps(self) -> int:
+        """Steps over all episodes."""
+        return sum(episode.steps for episode in self.episodes)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> Episode:
+        return self.episodes[index]
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(self.episodes)
+
+    def statistics(self, key: str) -> Statistics:
+        """Of `key` over all steps, per channel of the last axis (joint, xyz[rgb], colour channel); block by block."""
+        running = RunningStatistics(self.spec[key][0][-1])
+        for episode in self.episodes:
+            array = episode[key]
+            for start in range(0, episode.steps, BLOCK * 8):
+                running.add(array[start : start + BLOCK * 8])
+        return running.result()
+
+    def where_not_finite(self, key: str) -> str:
+        """The first episode and step of `key` with a number that is not finite, for an error; '' if there is none."""
+        for episode in self.episodes:
+            for start in range(0, episode.steps, BLOCK * 8):
+                block = np.asarray(episode[key][start : start + BLOCK * 8])
+                bad = ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
+                if bad.any():
+                    return f"'{key}' of episode '{episode.name}', step {start + int(np.argmax(bad))}"
+        return ""
+
+
+def _check(episode: Episode, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises DatasetError for an episode one of whose arrays cannot be opened or has another length or shape."""
+    for key, shape in shapes.items():
+        found = tuple(episode[key].shape)
+        if found != (episode.steps, *shape):
+            raise DatasetError(
+                f"episode '{folder}': '{key}' has the shape {found}, expected {(episode.steps, *shape)}; delete it and "
+                "ingest again"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"'{path.parent}' is not a complete dataset: {path.name} is missing; ingest bags") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"'{path}' cannot be read ({error}); delete the dataset and ingest again") from None

@@ -1,0 +1,197 @@
+"""Training from a dataset to a model folder: fit, checkpoint, resume, export. No bags, no evaluation, no ROS here."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader, Dataset
+
+from difftop_ros.data import EpisodeDataset, WindowDataset
+from difftop_ros.learning.callbacks import Checkpoints, ProgressReports, checkpoint_step, latest_checkpoint
+from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_scaling, split_by_episode
+from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
+from difftop_ros.learning.memory import keep_freed_memory
+from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
+from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
+from difftop_ros.policies import Policy, make_net, resolve_device, take_base
+from difftop_ros.policies.policy import CONFIG, CONTRACT, WEIGHTS
+
+
+def train(
+    episodes: EpisodeDataset,
+    settings: TrainSettings,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    fresh: bool = False,
+    report: Report = silent,
+    stop: Stop = never,
+) -> Policy:
+    """Train a policy on `episodes` and write the model folder `out`; a stopped run goes on from its last checkpoint.
+
+    On the same device a run that was stopped and went on ends with the weights of one that was not. The folder gets
+    weights, config.yaml, contract.yaml, training.yaml, checkpoints/ and logs/ (TensorBoard and CSV). Raises Stopped
+    after the step in which `stop()` turned true, TrainingError if `out` holds another run or the loss is not finite,
+    and PolicyError for a device that is not there.
+    """
+    out, target = Path(out), resolve_device(device)
+    data = {"contract": episodes.contract.sha256, "episodes": _mark(episodes)}
+    if fresh:
+        _remove_run(out)
+    elif (out / WEIGHTS).is_file() and not (out / RECORD).is_file():
+        raise TrainingError(f"{str(out)!r} holds a policy without its training; give another out folder, or fresh")
+    settings.check_resumable(out, data)
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    if checkpoint and checkpoint_step(checkpoint) > settings.steps:
+        raise TrainingError(
+            f"{str(out)!r} has gone {checkpoint_step(checkpoint)} steps already, more than the {settings.steps} asked "
+            "for; ask for more steps, or start over with fresh"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    settings.record(out, data)
+    keep_freed_memory()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    lightning.seed_everything(settings.seed, verbose=False)
+    net = make_net(episodes.contract, settings.policy)
+    fit_scaling(net, episodes, settings.augment)
+    if settings.policy.base_from:
+        take_base(net)
+    if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
+        module = ImitationModule(net, episodes.contract, settings)
+        checkpoint = _fit(module, episodes, out, target, checkpoint, report, stop)
+    if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
+        raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
+    net.load_state_dict(_averaged_weights(checkpoint))
+    policy = Policy(net, episodes.contract, target)
+    policy.save(out)
+    return policy
+
+
+def _fit(
+    module: ImitationModule,
+    episodes: EpisodeDataset,
+    out: Path,
+    device: torch.device,
+    checkpoint: Path | None,
+    report: Report,
+    stop: Stop,
+) -> Path | None:
+    """Optimise until the last step or until `stop()`; returns the newest checkpoint."""
+    settings, first = module.settings, checkpoint_step(checkpoint)
+    windows = WindowDataset(episodes, settings.policy.obs_steps, settings.policy.horizon)
+    training, validation = split_by_episode(episodes, settings.validation, settings.seed)
+    batches = RandomBatches(windows, training, settings.batch, settings.seed, first)
+    held_out = [as_tensors(windows.batch(part)) for part in _parts(validation, settings.batch)]
+    callbacks: list[Callback] = [
+        ProgressReports(report, settings.steps, batches.per_pass),
+        Checkpoints(out / "checkpoints", settings.checkpoint_every, stop),
+    ]
+    if settings.ema:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    if checkpoint:
+        _read(checkpoint)  # one that is damaged is refused in our words
+    with _quiet():
+        trainer = lightning.Trainer(
+            max_steps=settings.steps,
+            max_epochs=-1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
+            logger=[
+                TensorBoardLogger(out / "logs", name="", version=""),
+                CSVLogger(out / "logs", name="", version=f"from_step_{first}"),  # it would delete what is there
+            ],
+            callbacks=callbacks,
+            gradient_clip_val=1.0,
+            val_check_interval=min(settings.checkpoint_every, settings.steps) if held_out else None,
+            limit_val_batches=len(held_out),
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(
+                module,
+                DataLoader(batches, batch_size=None),
+                DataLoader(_Listed(held_out), batch_size=None) if held_out else None,
+                ckpt_path=checkpoint,
+                weights_only=False if checkpoint else None,
+            )
+        except SIGTERMException:  # an exit with code 0 as if all were done: our caller says how far it got
+            pass
+    return latest_checkpoint(out / "checkpoints")
+
+
+class _Listed(Dataset[Any]):
+    """Ready batches as a dataset."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batches[index]
+
+
+def training_seconds(out: str | Path) -> float:
+    """Seconds that the run in `out` has taken up to its last checkpoint, however often it was stopped."""
+    newest = latest_checkpoint(Path(out) / "checkpoints")
+    return _read(newest).get(SECONDS, 0.0) if newest else 0.0
+
+
+def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The net's weights in a checkpoint: the moving average where there is one."""
+    return {name.removeprefix("net."): tensor for name, tensor in _read(checkpoint)["state_dict"].items()}
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=False)
+    # whatever is wrong with a damaged file, torch and pickle raise a dozen kinds of errors for it
+    except Exception as error:
+        raise TrainingError(
+            f"checkpoint {str(checkpoint)!r} cannot be read ({type(error).__name__}); delete it to go on from the one "
+            "before, or start over with fresh"
+        ) from error
+
+
+def _mark(episodes: EpisodeDataset) -> str:
+    """Hash of which episodes are learned from: their lengths and times, which survive a copy of the files."""
+    lines = [f"{e.steps} {e.attributes['first_ns']} {e.attributes['last_ns']}" for e in episodes]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _parts(indices: Any, size: int) -> list[Any]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def _remove_run(out: Path) -> None:
+    if not (out / RECORD).is_file():
+        return
+    for name in ("checkpoints", "logs"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (RECORD, WEIGHTS, CONFIG, CONTRACT):
+        (out / name).unlink(missing_ok=True)
+
+
+class _quiet(warnings.catch_warnings):
+    """Lightning's advertisement lines and its advice on worker counts are not for our users."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for message in ("does not have many workers", "GPU available", "no `val_dataloader`", "treespec, LeafSpec"):
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -1,0 +1,158 @@
+"""Point sources: PointCloud2 and depth Image + CameraInfo to planar points. What is done with them is clouds.py's job.
+
+Points travel as three contiguous arrays (x, y, z) because cropping axis by axis is several times faster than on (n, 3),
+and colour is read only for the points that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from difftop_ros.messages.errors import ObservationError
+from difftop_ros.messages.images import raw_bytes
+
+_DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+
+
+@dataclass(frozen=True)
+class Points:
+    """n points as measured: xyz float32 (n,) each [m], non-finite ones still there; `colour(index)` is (k, 3) 0..1."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    frame_id: str
+    colour: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+def decode_point_cloud(message: Any, topic: str, colour: bool) -> Points:
+    """Points of a PointCloud2 with any field order, datatype, endianness and padding. Raises ObservationError."""
+    fields = {field.name: field for field in message.fields}
+    lacking = [axis for axis in "xyz" if axis not in fields]
+    if lacking:
+        raise ObservationError(
+            f"PointCloud2 on '{topic}' lacks the fields {lacking}; it has {list(fields)}: give the topic of a cloud "
+            "with x, y and z"
+        )
+    wanted = ["x", "y", "z"] + (_colour_fields(fields, topic) if colour else [])
+    table = _structured(message, {name: fields[name] for name in wanted}, topic)
+    x, y, z = (np.ascontiguousarray(table[axis], dtype=np.float32) for axis in "xyz")
+    reader = _colour_reader(table, wanted[3:], topic) if colour else None
+    return Points(x, y, z, message.header.frame_id, reader)
+
+
+def _structured(message: Any, fields: dict[str, Any], topic: str) -> np.ndarray:
+    """The cloud's buffer as a structured array (n,) with only `fields`; no copy unless rows are padded."""
+    height, width = int(message.height), int(message.width)
+    point_step, row_step = int(message.point_step), int(message.row_step)
+    order = ">" if message.is_bigendian else "<"
+    formats = []
+    for name, field in fields.items():
+        if field.datatype not in _DATATYPES:
+            raise ObservationError(
+                f"PointCloud2 on '{topic}' has field '{name}' of datatype {field.datatype}; expected 1 (INT8) to "
+                "8 (FLOAT64): the publisher's header is wrong"
+            )
+        formats.append(order + _DATATYPES[field.datatype])
+    offsets = [int(field.offset) for field in fields.values()]
+    end = max(o + np.dtype(f).itemsize for o, f in zip(offsets, formats, strict=True))
+    data = raw_bytes(message.data)
+    # Many drivers leave row_step at 0 in unorganised clouds.
+    row_step = row_step or width * point_step
+    needed = row_step * (height - 1) + width * point_step if height and width else 0
+    if point_step < end or row_step < width * point_step or data.size < needed:
+        raise ObservationError(
+            f"PointCloud2 on '{topic}' is {width} x {height} with point_step {point_step}, row_step {row_step} and "
+            f"{data.size} bytes; expected point_step >= {end} and {needed} bytes: the publisher's header is wrong"
+        )
+    dtype = np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": point_step})
+    if not needed:
+        return np.zeros(0, dtype)
+    if row_step == width * point_step or height == 1:
+        return data[: width * height * point_step].view(dtype)
+    rows = np.lib.stride_tricks.as_strided(data, (height, width * point_step), (row_step, 1), writeable=False)
+    return np.ascontiguousarray(rows).view(dtype).reshape(-1)
+
+
+def _colour_fields(fields: dict[str, Any], topic: str) -> list[str]:
+    for name in ("rgb", "rgba"):
+        if name in fields:
+            return [name]
+    if all(name in fields for name in "rgb"):
+        return ["r", "g", "b"]
+    raise ObservationError(
+        f"PointCloud2 on '{topic}' has no colour; it has the fields {list(fields)} and the contract says color: true: "
+        "set color to false, or publish a field 'rgb'"
+    )
+
+
+def _colour_reader(table: np.ndarray, names: list[str], topic: str) -> Callable[[np.ndarray], np.ndarray]:
+    def packed(index: np.ndarray) -> np.ndarray:
+        words = table[names[0]][index]
+        if words.dtype.itemsize != 4:
+            raise ObservationError(
+                f"PointCloud2 on '{topic}' packs colour into {words.dtype}; expected FLOAT32 or UINT32 (0x00RRGGBB)"
+            )
+        # Byte order first, then the bits: a float's bits are the colour, its value means nothing.
+        bits = words.astype(words.dtype.newbyteorder("=")).view(np.uint32)
+        shifted = bits[:, None] >> np.array([16, 8, 0], np.uint32)
+        return (shifted & 0xFF).astype(np.float32) * np.float32(1 / 255)
+
+    def separate(index: np.ndarray) -> np.ndarray:
+        columns = [table[name][index] for name in names]
+        scale = np.float32(1.0 if columns[0].dtype.kind == "f" else 1 / 255)
+        return np.stack([column.astype(np.float32) for column in columns], axis=1) * scale
+
+    return packed if len(names) == 1 else separate
+
+
+class DepthProjector:
+    """Depth pictures to points. Keeps the rays of the last camera, so that a frame costs three multiplications."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._rays: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
+
+    def points(self, depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str) -> Points:
+        """Points of `depth` float32 (h, w) [m] seen by the camera `info` describes; unmeasured pixels left out."""
+        x_ray, y_ray = self._camera(info, depth.shape, topic)
+        z = depth.reshape(-1)
+        with np.errstate(invalid="ignore"):
+            kept = np.flatnonzero((z >= near_far[0]) & (z <= near_far[1]))
+        z = z[kept]
+        return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id)
+
+    def _camera(self, info: Any, shape: tuple[int, ...], topic: str) -> tuple[np.ndarray, np.ndarray]:
+        k, d = tuple(float(v) for v in info.k), tuple(float(v) for v in info.d)
+        key = (k, d, info.distortion_model, shape, int(info.height), int(info.width))
+        if key == self._key:
+            return self._rays
+        if (int(info.height), int(info.width)) != shape:
+            raise ObservationError(
+                f"depth Image on '{topic}' is {shape[1]} x {shape[0]}, its CameraInfo says {info.width} x "
+                f"{info.height}; give the camera_info topic that belongs to the depth picture"
+            )
+        if not (np.all(np.isfinite(k)) and k[0] > 0 and k[4] > 0):
+            raise ObservationError(
+                f"CameraInfo for '{topic}' has K = {list(k)}; expected positive focal lengths: calibrate the camera"
+            )
+        rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+        pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
+        matrix = np.array(k).reshape(3, 3)
+        if not any(d):
+            rays = (pixels[:, 0] - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
+        elif info.distortion_model in ("plumb_bob", "rational_polynomial"):
+            rays = cv2.undistortPoints(pixels, matrix, np.array(d))[:, 0]
+        else:
+            raise ObservationError(
+                f"CameraInfo for '{topic}' has distortion model {info.distortion_model!r}; expected 'plumb_bob' or "
+                "'rational_polynomial': use the rectified depth topic"
+            )
+        self._rays = (rays[:, 0].astype(np.float32), rays[:, 1].astype(np.float32))
+        self._key = key
+        return self._rays

@@ -1,0 +1,1 @@
+"""The recorder node and what follows the graph's topics for it."""

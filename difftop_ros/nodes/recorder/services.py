@@ -1,0 +1,104 @@
+"""How a person or a program uses the recorder: services ~/start and ~/stop, keys on a terminal, and /diagnostics.
+
+What they act on is recorder_node.Recorder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from difftop_ros.errors import UserError
+from difftop_ros.nodes.recorder.node import Recorder, _steady_clock, summary
+
+
+class RecorderServices:
+    """Offers the services and reports rates every second."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from std_srvs.srv import SetBool, Trigger
+
+        self._recorder = recorder
+        node = recorder.node
+        node.create_service(Trigger, "~/start", self._on_start)
+        node.create_service(SetBool, "~/stop", self._on_stop)
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._before: dict[str, int] = {}
+        node.create_timer(1.0, self._report, clock=_steady_clock())
+
+    def _on_start(self, request: Any, response: Any) -> Any:
+        try:
+            response.success, response.message = True, str(self._recorder.start())
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_stop(self, request: Any, response: Any) -> Any:
+        try:
+            bag = self._recorder.stop(bool(request.data))
+            response.success, response.message = True, summary(bag, bool(request.data))
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _report(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+        recorder = self._recorder
+        status = DiagnosticStatus(name=f"{recorder.node.get_name()}: recording", hardware_id=recorder.contract.name)
+        findings = recorder.findings()
+        status.values = [KeyValue(key="recording", value=str(recorder.recording or ""))]
+        silent = []
+        for topic in recorder.topics.types:
+            count, _ = recorder.topics.received(topic)
+            new = count - self._before.get(topic, count)
+            self._before[topic] = count
+            status.values.append(KeyValue(key=f"{topic} [Hz]", value=f"{new:g}"))
+            if topic in recorder.required and topic != recorder.contract.command.topic and not new:
+                silent.append(topic)
+        if recorder.failure:
+            status.level, status.message = DiagnosticStatus.ERROR, recorder.failure
+        elif findings:
+            status.level, status.message = DiagnosticStatus.ERROR, "; ".join(findings)
+        elif silent:
+            status.level, status.message = DiagnosticStatus.WARN, f"nothing in the last second on {silent}"
+        else:
+            status.level = DiagnosticStatus.OK
+            status.message = f"recording {recorder.recording}" if recorder.recording else "ready"
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = recorder.node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+
+class KeyboardControl:
+    """Reads lines from the terminal in a thread: Enter starts, s or f ends with success or failure, q quits."""
+
+    HELP = "Enter: start an episode; s + Enter: end it as success; f + Enter: as failure; q + Enter: quit"
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        print(self.HELP, flush=True)
+        self.thread = threading.Thread(target=self._read, name="keys", daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            try:
+                print(self.obey(line.strip().lower()), flush=True)
+            except UserError as error:
+                print(f"error: {error}", flush=True)
+
+    def obey(self, key: str) -> str:
+        """Do what `key` says and return a line about it. Raises UserError when it cannot be done now."""
+        if key == "":
+            return f"recording {self._recorder.start()}"
+        if key in ("s", "f"):
+            return summary(self._recorder.stop(key == "s"), key == "s")
+        if key == "q":
+            os.kill(os.getpid(), signal.SIGINT)
+            return "ending"
+        return self.HELP

@@ -1,0 +1,1 @@
+"""Nodes around simulators; each simulator has a folder."""

@@ -1,0 +1,1 @@
+"""The MuJoCo bridge: a simulated robot behind the contract's topics."""

@@ -1,0 +1,148 @@
+"""Command messages into joint targets over time: three message types, three modes. No ROS and no physics here."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from difftop_ros.contract import Contract
+from difftop_ros.errors import UserError
+from difftop_ros.messages import ObservationError
+from difftop_ros.messages.joints import command_to_array
+
+TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+# A velocity command may not carry the target further than this from the measured position [rad | m]: an arm that is
+# stopped by an obstacle must not jump once it is free.
+_WIND_UP = 0.15
+
+
+@dataclass(frozen=True)
+class Waypoints:
+    """Commanded values (n, A) for the times (n,) [s] after the command took effect."""
+
+    times: np.ndarray
+    values: np.ndarray
+
+
+class CommandTracker:
+    """Takes commands in from any thread (`offer`) and tells the joint targets at each tick (`targets`, one thread).
+
+    What a command means: position, the target; velocity, its rate of change until the time-out; delta_position, an
+    increment added once. Joints outside the contract keep the position they had at the reset. With direct=True the
+    world itself takes velocities: `targets` are then the commanded ones, zero after the time-out and for other joints.
+    """
+
+    def __init__(self, contract: Contract, columns: list[int], timeout_s: float, direct: bool = False) -> None:
+        """columns: for each of the contract's joints its place among the world's joints."""
+        if contract.command.type == TRAJECTORY and contract.command.mode == "delta_position":
+            raise UserError("command_type JointTrajectory cannot carry mode delta_position; use position or velocity")
+        self._contract, self._columns = contract, np.asarray(columns)
+        self._mode, self._timeout, self._direct = contract.command.mode, timeout_s, direct
+        self._arrived: deque[Waypoints] = deque()
+        self._lock = threading.Lock()
+        self.new_command = threading.Event()
+        self.accepted, self.ignored, self.last_reason = 0, 0, ""
+        self._not_before_ns = 0
+        self._active: Waypoints | None = None
+        self._since = 0.0
+        self._from = np.zeros(len(columns))
+        self._targets = np.zeros(0)
+
+    def begin(self, position: np.ndarray, time_ns: int) -> None:
+        """Starts an episode at rest at `position` (n,); commands stamped before `time_ns` are refused from now on."""
+        with self._lock:
+            self._arrived.clear()
+            self._not_before_ns = time_ns
+            self.new_command.clear()
+        self._active, self._targets = None, np.zeros_like(position) if self._direct else position.copy()
+
+    def offer(self, message: Any) -> str | None:
+        """Takes a command message in. Returns None, or in one sentence why it is ignored (and counts it)."""
+        try:
+            self._refuse_old(message)
+            waypoints = self._decode(message)
+        except ObservationError as error:
+            with self._lock:
+                self.ignored += 1
+                self.last_reason = str(error)
+            return str(error)
+        with self._lock:
+            self.accepted += 1
+            self._arrived.append(waypoints)
+            self.new_command.set()
+        return None
+
+    def targets(self, dt: float, measured: np.ndarray) -> np.ndarray:
+        """What the world is to take (n,), position targets [rad | m] unless direct, for the tick of `dt` seconds that
+        begins now."""
+        with self._lock:
+            self.new_command.clear()
+            arrived = list(self._arrived)
+            self._arrived.clear()
+        for waypoints in arrived:
+            if self._mode == "delta_position":
+                self._targets[self._columns] += waypoints.values[-1]
+            else:
+                self._active, self._since = waypoints, 0.0
+                self._from = self._targets[self._columns].copy()
+        if self._active is not None:
+            self._since += dt
+            self._follow(self._active, dt, measured)
+        return self._targets.copy()
+
+    def _follow(self, active: Waypoints, dt: float, measured: np.ndarray) -> None:
+        if self._mode == "position":
+            times = np.concatenate([[0.0], active.times])
+            values = np.vstack([self._from, active.values])
+            self._targets[self._columns] = [np.interp(self._since, times, column) for column in values.T]
+        elif self._since <= self._timeout + max(active.times[-1], 0.0) + 1e-9:
+            index = min(int(np.searchsorted(active.times, self._since - 1e-9)), len(active.times) - 1)
+            if self._direct:
+                self._targets[self._columns] = active.values[index]
+                return
+            moved = self._targets[self._columns] + active.values[index] * dt
+            centre = measured[self._columns]
+            self._targets[self._columns] = np.clip(moved, centre - _WIND_UP, centre + _WIND_UP)
+        elif self._direct:
+            self._targets[:] = 0.0
+
+    def _refuse_old(self, message: Any) -> None:
+        header = getattr(message, "header", None)
+        if header is None:
+            return
+        stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        if 0 < stamp < self._not_before_ns:
+            raise ObservationError(
+                f"the command is stamped {(self._not_before_ns - stamp) / 1e9:.3f} s before the episode began; "
+                "send commands made after the reset"
+            )
+
+    def _decode(self, message: Any) -> Waypoints:
+        values = command_to_array(self._contract, message)
+        if self._contract.command.type != TRAJECTORY:
+            # Time 0: the target applies at once, the servos' lag smooths it.
+            return Waypoints(np.zeros(1), values[None])
+        return self._decode_trajectory(message)
+
+    def _decode_trajectory(self, message: Any) -> Waypoints:
+        field = "velocities" if self._mode == "velocity" else "positions"
+        present = list(message.joint_names)
+        order = [present.index(name) for name in self._contract.command.joint_names]
+        times, rows = [], []
+        for number, point in enumerate(message.points):
+            row = np.asarray(getattr(point, field), np.float64)
+            if row.shape != (len(present),) or not np.isfinite(row).all():
+                raise ObservationError(
+                    f"point {number} of the JointTrajectory has {row.size} {field}, or some that are not finite; "
+                    f"expected {len(present)} numbers"
+                )
+            times.append(point.time_from_start.sec + point.time_from_start.nanosec * 1e-9)
+            rows.append(row[order])
+        if any(later <= earlier for earlier, later in itertools.pairwise(times)) or times[0] < 0:
+            raise ObservationError(f"the JointTrajectory's time_from_start {times} must be zero or more and increase")
+        return Waypoints(np.array(times), np.array(rows))

@@ -1,0 +1,195 @@
+"""Trains a policy from bags and tells about it on /difftop/training_progress; ends when the training does.
+
+    python -m difftop_ros.nodes.trainer.node --ros-args -p bags:=bags -p out:=models/mine
+
+Lives here: the node, its service and its exit code. The work is learning/run.py's, in a thread of this process;
+parameters are in trainer_params.py. Started again with the same parameters it goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from difftop_ros.errors import UserError, missing_package
+from difftop_ros.learning.progress import Progress, Stopped
+from difftop_ros.nodes import environment as ros_env
+from difftop_ros.nodes.parameters import declare
+from difftop_ros.nodes.trainer.parameters import job_from, parameters
+
+TOPIC = "/difftop/training_progress"
+PERIOD_S = 1.0  # between two messages while nothing special happens
+FAREWELL_S = 2.0  # the last message is given this long to arrive
+
+
+class Trainer:
+    """One training on an rclpy node: `start()`, then spin the node and call `publish()` while `alive`, then `end()`.
+
+    Raises UserError for a parameter of the wrong type or out of bounds.
+    """
+
+    def __init__(self, node: Any) -> None:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from std_srvs.srv import Trigger
+
+        from difftop_ros.msg import TrainingProgress
+
+        self.node = node
+        self.values = declare(node, parameters())
+        # whoever subscribes later sees where the run is at once
+        qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._publisher = node.create_publisher(TrainingProgress, TOPIC, qos)
+        node.create_service(Trigger, "~/stop", self._on_stop)
+        self._asked = threading.Event()
+        self._told: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+        self._latest = Progress("ingest", 0, 0, "starting")
+        self._next = 0.0
+        self._exit_code = 1
+        self._worker = threading.Thread(target=self._work, name="training", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the training goes on."""
+        return self._worker.is_alive()
+
+    def start(self) -> None:
+        """Begin training in a thread."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the training to end after the step in work, its checkpoint kept."""
+        self._asked.set()
+
+    def publish(self) -> None:
+        """Send what happened since the last call, and once a second where the run is."""
+        while not self._told.empty():
+            progress = self._told.get()
+            special = progress.message or progress.stage != self._latest.stage
+            self._latest = progress
+            if special:
+                self._send(progress)
+        if time.monotonic() >= self._next:
+            self._send(self._latest)
+
+    def end(self) -> int:
+        """Send the last message and wait until it has arrived (not long); returns the exit code."""
+        from rclpy.duration import Duration
+
+        self._worker.join()
+        self.publish()
+        self._publisher.wait_for_all_acked(Duration(seconds=FAREWELL_S))
+        out = sys.stdout if self._exit_code == 0 else sys.stderr
+        print(f"{'' if self._exit_code == 0 else 'error: '}{self._latest.message}", file=out, flush=True)
+        return self._exit_code
+
+    def _send(self, progress: Progress) -> None:
+        from rclpy.clock import Clock, ClockType
+
+        from difftop_ros.msg import TrainingProgress
+
+        self._next = time.monotonic() + PERIOD_S
+        message = TrainingProgress(
+            run=Path(self.values["out"]).name,
+            stage=progress.stage,
+            epoch=progress.epoch,
+            step=progress.step,
+            total_steps=progress.total_steps,
+            metric_names=list(progress.metrics),
+            metric_values=[float(value) for value in progress.metrics.values()],
+            steps_per_second=progress.steps_per_second,
+            eta_s=progress.eta_s,
+            message=progress.message,
+        )
+        message.header.stamp = Clock(clock_type=ClockType.SYSTEM_TIME).now().to_msg()
+        self._publisher.publish(message)
+
+    def _on_stop(self, request: Any, response: Any) -> Any:
+        self.stop()
+        response.success = self.alive
+        response.message = "stops after the step in work; the same parameters go on from there"
+        return response
+
+    def _work(self) -> None:
+        last = self._latest
+
+        def tell(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            self._told.put(progress)
+            if progress.message:
+                where = f"{progress.stage} {progress.step}/{progress.total_steps}"
+                self.node.get_logger().info(f"{where}: {progress.message}")
+
+        try:
+            try:
+                # imported here: it takes seconds, in which the node already answers
+                from difftop_ros.learning.run import run_training
+
+                run_training(job_from(self.values), tell, self._asked.is_set)
+                self._exit_code = 0
+                return
+            except ModuleNotFoundError as error:
+                raise missing_package(error) from error
+        except Stopped as stopped:
+            self._exit_code, stage, why = 0, "stopped", f"{stopped}; the same parameters go on from there"
+        except UserError as error:
+            self._exit_code, stage, why = 2, "failed", str(error)
+        # whatever it was, subscribers and the exit code must tell that the training is over
+        except Exception as error:
+            traceback.print_exc()
+            self._exit_code, stage, why = 1, "failed", f"{type(error).__name__}: {error}"
+        self._told.put(replace(last, stage=stage, message=why))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the training. Exit code 0 when it is complete or was stopped, 2 for a user's mistake, 1 for other failures.
+
+    SIGINT or SIGTERM stops it after the step in work; the second one ends the process at once (exit code 130).
+    """
+    try:
+        ros_env.prepare()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: signals.append(received))
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("difftop_trainer")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        trainer = Trainer(node)
+        trainer.start()
+        while trainer.alive:
+            executor.spin_once(timeout_sec=0.1)
+            trainer.publish()
+            if signals:
+                trainer.stop()
+            if len(signals) > 1:
+                print("error: ended at once; the last checkpoint is kept", file=sys.stderr, flush=True)
+                os._exit(130)  # the thread cannot be ended otherwise
+        return trainer.end()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        executor.shutdown(timeout_sec=2.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Newest messages, kept as they came: raw bytes by topic, and which of them make an observation at a given time.
+
+Subscription callbacks only store here; nothing is decoded before a planner or the control loop needs it. Turning
+messages into frames is data.ObservationPipeline's job, in policy_worker.py. No rclpy here.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from difftop_ros.contract import Contract, JointStateObs
+from difftop_ros.messages import StaleObservation
+from difftop_ros.runtime.control import JointReading
+
+MAX_KEPT = 64
+Deserialize = Callable[[bytes, str], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RawMessage:
+    """One message as received: time by the contract's clock [ns], serialized bytes, a number no other message has."""
+
+    stamp_ns: int
+    raw: bytes
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker needs for one observation window: for each time [ns], oldest first, topic -> message."""
+
+    times_ns: tuple[int, ...]
+    picks: tuple[dict[str, RawMessage], ...]
+
+
+def header_stamp(raw: bytes) -> int:
+    """The header stamp [ns] of a serialized message whose first field is std_msgs/Header (all that are observed)."""
+    sec, nanosec = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)
+    return sec * 1_000_000_000 + nanosec
+
+
+class StreamBuffers:
+    """The newest messages of each topic, spanning what an observation history of `span_s` seconds needs."""
+
+    def __init__(self, topics: dict[str, str], clock: str, span_s: float) -> None:
+        self.topics, self._clock, self._span_ns = topics, clock, round(span_s * 1e9)
+        self._lock = threading.Lock()
+        self._kept: dict[str, deque[RawMessage]] = {topic: deque(maxlen=MAX_KEPT) for topic in topics}
+        self._number = 0
+
+    def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
+        """Store one message; called from subscription callbacks."""
+        stamp = receive_ns if self._clock == "receive" else header_stamp(raw)
+        with self._lock:
+            self._number += 1
+            kept = self._kept[topic]
+            kept.append(RawMessage(stamp, raw, self.topics[topic], self._number))
+            # The newest message at or before the start of the history must stay: it is what counts there.
+            while len(kept) > 1 and kept[1].stamp_ns <= stamp - self._span_ns:
+                kept.popleft()
+
+    def clear(self) -> None:
+        """Forget all messages (time went back, or the node was cleaned up)."""
+        with self._lock:
+            for kept in self._kept.values():
+                kept.clear()
+
+    def newest(self, topic: str) -> RawMessage | None:
+        """The newest message of `topic`, or None."""
+        kept = self._kept[topic]
+        try:
+            return kept[-1]
+        except IndexError:
+            return None
+
+    def numbers(self) -> dict[str, int]:
+        """Topic -> number of its newest message, 0 if none: to tell later whether there is a newer one."""
+        return {topic: kept[-1].number if kept else 0 for topic, kept in self._kept.items()}
+
+    def missing(self) -> list[str]:
+        """Topics that have delivered nothing yet."""
+        return [topic for topic, kept in self._kept.items() if not kept]
+
+    def refuse_stale(self, contract: Contract, now_ns: int) -> None:
+        """Raises StaleObservation when a stream's newest message is older than its max_age_ms at `now_ns`.
+
+        The pipeline judges ages at the observation's own time, which may lie a little back (`synchronised_ns`); what a
+        robot may act on is decided by the age now. Streams with resample 'hold' are never stale.
+        """
+        for key, obs in contract.observations.items():
+            newest = self.newest(obs.topic)
+            age_ms = (now_ns - newest.stamp_ns) / 1e6 if newest is not None else 0.0
+            if obs.resample == "as_of" and age_ms > obs.max_age_ms:
+                raise StaleObservation(
+                    f"observation '{key}' is stale: the newest message on '{obs.topic}' is {age_ms:.0f} ms old, "
+                    f"max_age_ms is {obs.max_age_ms:g}: check the publisher's rate and clock",
+                    obs.topic,
+                )
+
+    def synchronised_ns(self, now_ns: int, most_ns: int) -> int:
+        """The newest time [ns] for which every topic has delivered, but at most `most_ns` before `now_ns`.
+
+        Observed at that time, a picture goes with the joint positions of its own moment, as in training; observed now,
+        it would be older than they are by its way through camera and network.
+        """
+        with self._lock:
+            newest = [kept[-1].stamp_ns for kept in self._kept.values() if kept]
+        return max(min([now_ns, *newest]), now_ns - most_ns)
+
+    def request(self, now_ns: int, steps: int, step_s: float) -> Request:
+        """The window of `steps` observations ending at `now_ns`, `step_s` apart: newest message at or before each."""
+        times = tuple(now_ns - round((steps - 1 - i) * step_s * 1e9) for i in range(steps))
+        with self._lock:
+            return Request(times, tuple(self._pick(time_ns) for time_ns in times))
+
+    def _pick(self, time_ns: int) -> dict[str, RawMessage]:
+        chosen = {}
+        for topic, kept in self._kept.items():
+            before = [m for m in kept if m.stamp_ns <= time_ns]
+            if kept:
+                # All later: the first one, whose age the pipeline then judges (a clock that differs, or no history).
+                chosen[topic] = before[-1] if before else kept[0]
+        return chosen
+
+
+class JointReader:
+    """The measured positions of the commanded joints, from the newest JointState messages."""
+
+    def __init__(self, contract: Contract, buffers: StreamBuffers, deserialize: Deserialize) -> None:
+        self._buffers, self._deserialize = buffers, deserialize
+        self._names = contract.command.joint_names
+        self._where: dict[str, list[int]] = {}
+        covered: set[str] = set()
+        self.max_age_ms = 0.0
+        for obs in contract.observations.values():
+            if isinstance(obs, JointStateObs):
+                mine = [i for i, name in enumerate(self._names) if name in obs.joints and name not in covered]
+                if mine:
+                    covered.update(self._names[i] for i in mine)
+                    self._where.setdefault(obs.topic, []).extend(mine)
+                    self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
+        self._position = np.full(len(self._names), np.nan)
+        self._seen: dict[str, int] = {}
+        self._fault: dict[str, str] = {}
+
+    def read(self, time_ns: int) -> JointReading:
+        """Positions (A,) [unit] and the age [ms] of the oldest message they come from."""
+        age_ms = 0.0
+        for topic, joints in self._where.items():
+            message = self._buffers.newest(topic)
+            if message is None:
+                return JointReading(self._position.copy(), float("inf"), f"nothing was received on '{topic}' yet")
+            if self._seen.get(topic) != message.number:
+                self._seen[topic] = message.number
+                self._fault[topic] = self._take(topic, joints, self._deserialize(message.raw, message.kind))
+            age_ms = max(age_ms, (time_ns - message.stamp_ns) / 1e6)
+        fault = next((f for f in self._fault.values() if f), "")
+        return JointReading(self._position.copy(), age_ms, fault)
+
+    def _take(self, topic: str, joints: list[int], message: Any) -> str:
+        names = list(message.name)
+        lacking = [self._names[i] for i in joints if self._names[i] not in names]
+        if lacking or len(message.position) != len(names):
+            what = f"lacks {lacking}" if lacking else f"has {len(message.position)} positions for {len(names)} names"
+            return f"JointState on '{topic}' {what}; the contract commands {len(self._names)} joints: {self._names}"
+        for i in joints:
+            self._position[i] = message.position[names.index(self._names[i])]
+        bad = [self._names[i] for i in joints if not np.isfinite(self._position[i])]
+        return f"JointState on '{topic}' has a position that is not finite for {bad}; check its driver" if bad else ""

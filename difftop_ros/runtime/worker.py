@@ -1,0 +1,262 @@
+"""Observation and solve as one piece of work, in the node's process or in one of its own. No node, no topics here.
+
+Open3D and other extensions keep Python's interpreter lock for tens of milliseconds while they work on a large cloud,
+which would make the control thread late. In a process of its own the planner cannot do that (parameter
+`planner_process`); the price is a copy of each message used.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from difftop_ros.contract import Contract
+from difftop_ros.errors import UserError
+from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObservation
+from difftop_ros.runtime.planner import PlannerLost, Solution
+from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
+
+START_S = 120.0
+PREPARE_S = 600.0  # more for a solve that is compiled first
+AGAIN = "see its last words above, then clean up and configure again"
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """What the node must know of a policy: history length, plan knots, and the contract it was trained under."""
+
+    obs_steps: int
+    horizon: int
+    contract: Contract
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """model: folder; contract: YAML text in force ('' = the policy's copy); the others as the parameters.
+
+    decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
+    """
+
+    model: str
+    decode: Deserialize
+    contract: str = ""
+    device: str = "cpu"
+    torch_threads: int = 1
+    prepare_solve: str = "none"
+
+
+class PolicyWorker:
+    """A policy and the observation pipeline that feeds it. Used by one thread."""
+
+    def __init__(self, policy: Any, contract: Contract, decode: Deserialize) -> None:
+        self.policy, self.contract = policy, contract
+        self._pipeline = ObservationPipeline(contract)
+        self._decode = decode
+        self._messages: dict[int, Any] = {}
+
+    def observe(self, request: Request) -> tuple[dict[str, np.ndarray], float]:
+        """Frames (obs_steps, ...) by key and the age [ms] of the newest observation's oldest stream.
+
+        Raises ObservationError. Times before the streams began repeat the earliest observation, as training does.
+        """
+        used = {m.number: m for pick in request.picks for m in pick.values()}
+        self._messages = {n: self._messages.get(n) or self._decode(m.raw, m.kind) for n, m in used.items()}
+        window: list[Any] = []
+        for index, (time_ns, pick) in enumerate(zip(request.times_ns, request.picks, strict=True)):
+            latest = {topic: (m.stamp_ns, self._messages[m.number]) for topic, m in pick.items()}
+            newest = index == len(request.times_ns) - 1
+            try:
+                window.append(self._pipeline.observe(latest, time_ns, hold=not newest))
+            except StaleObservation:
+                if newest:
+                    raise
+        window = [window[0]] * (len(request.times_ns) - len(window)) + window
+        frames = {key: np.stack([o.frames[key] for o in window]) for key in self._pipeline.spec}
+        return frames, max(window[-1].ages.values())
+
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+        """One plan. Raises UserError naming what is wrong with the observation."""
+        begin = time.perf_counter()
+        frames, age_ms = self.observe(request)
+        observe_ms = (time.perf_counter() - begin) * 1e3
+        out = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
+        return Solution(
+            actions=np.asarray(out.actions, dtype=np.float64), stamp_ns=request.times_ns[-1], age_ms=age_ms,
+            status=out.status, message=out.message, iterations=int(out.iterations),
+            initial_cost=float(out.initial_cost), final_cost=float(out.final_cost),
+            gradient_norm=float(out.gradient_norm), observe_ms=observe_ms, encode_ms=float(out.encode_ms),
+            solve_ms=float(out.solve_ms),
+        )  # fmt: skip
+
+    @property
+    def facts(self) -> PolicyFacts:
+        """What the node must know of the policy."""
+        return PolicyFacts(int(self.policy.obs_steps), int(self.policy.horizon), self.policy.contract)
+
+    def reset(self) -> None:
+        """Forget what belongs to the last run; called on activation."""
+        self._messages.clear()
+        self.policy.reset()
+
+    def close(self) -> None:
+        """Nothing to release in this process."""
+
+
+def load_worker(options: WorkerOptions) -> PolicyWorker:
+    """Load model and contract, check that they fit, warm up. Raises UserError with one sentence otherwise."""
+    import torch
+
+    from difftop_ros.contract import parse_contract
+    from difftop_ros.policies import load_policy
+
+    torch.set_num_threads(options.torch_threads)
+    policy = load_policy(options.model, device=options.device)
+    contract = parse_contract(options.contract, "contract") if options.contract else policy.contract
+    check_fit(contract, policy.contract, options.model)
+    if options.prepare_solve != "none":
+        policy.prepare(options.prepare_solve)
+    policy.warm_up()
+    return PolicyWorker(policy, contract, options.decode)
+
+
+def check_fit(contract: Contract, trained: Contract, model: str) -> None:
+    """Raises UserError naming every difference that forbids running the policy `model` under `contract`."""
+    found = contract.incompatibilities(trained)
+    if found:
+        raise UserError(
+            f"policy '{model}' does not fit contract '{contract.name}': {'; '.join(found)}; use the contract it was "
+            "trained with or train it anew"
+        )
+
+
+class ProcessWorker:
+    """The same as PolicyWorker, in a process of its own that ends with this one. Messages travel once."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, options), name="difftop-planner", daemon=True)
+        self._process.start()
+        theirs.close()
+        self._lock = threading.Lock()
+        self._sent: set[int] = set()
+        self.facts: PolicyFacts = self._answer(START_S + PREPARE_S * (options.prepare_solve != "none"))
+
+    def observe(self, request: Request) -> tuple[dict[str, np.ndarray], float]:
+        """As PolicyWorker.observe."""
+        return self._call("observe", request)
+
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+        """As PolicyWorker.solve."""
+        return self._call("solve", request, warm_start, deadline_ms)
+
+    def reset(self) -> None:
+        """As PolicyWorker.reset."""
+        self._call("reset", None)
+
+    def close(self) -> None:
+        """End the process, by force after 2 seconds."""
+        self._pipe.close()
+        self._process.join(2.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(2.0)
+
+    def _call(self, name: str, request: Request | None, *rest: Any) -> Any:
+        with self._lock:
+            try:
+                self._send(name, request, rest)
+            except OSError as error:
+                raise PlannerLost(f"the planner's process is gone ({error}); {AGAIN}") from None
+            return self._answer(30.0)
+
+    def _send(self, name: str, request: Request | None, rest: tuple[Any, ...]) -> None:
+        """The call as (name, times, picks by number, new messages' facts, rest), then each new message's bytes alone.
+
+        Bytes sent alone are neither pickled nor copied, and the interpreter lock is free while they are written.
+        """
+        if request is None:
+            self._pipe.send((name, None, None, None, rest))
+            return
+        used = {m.number: m for pick in request.picks for m in pick.values()}
+        fresh = [m for number, m in used.items() if number not in self._sent]
+        picks = [{topic: m.number for topic, m in pick.items()} for pick in request.picks]
+        self._pipe.send((name, request.times_ns, picks, [(m.stamp_ns, m.kind, m.number) for m in fresh], rest))
+        for message in fresh:
+            self._pipe.send_bytes(message.raw)
+        self._sent = set(used)
+
+    def _answer(self, timeout_s: float) -> Any:
+        try:
+            if not self._pipe.poll(timeout_s):
+                self._process.kill()
+                raise PlannerLost(f"the planner's process did not answer within {timeout_s:g} s; {AGAIN}")
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError):
+            raise PlannerLost(f"the planner's process ended unexpectedly; {AGAIN}") from None
+        if kind == "stale":
+            raise StaleObservation(*value)
+        if kind == "user":
+            raise UserError(value)
+        if kind == "observation":
+            raise ObservationError(value)
+        if kind == "bug":
+            raise RuntimeError(value)
+        return value
+
+
+def _serve(pipe: Connection, options: WorkerOptions) -> None:
+    """Main function of the planner's process: answers until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
+    if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    known: dict[int, RawMessage] = {}
+    worker: PolicyWorker | None = None
+
+    def start() -> PolicyFacts:
+        nonlocal worker
+        worker = load_worker(options)
+        return worker.facts
+
+    def work(name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
+        assert worker is not None
+        if times is None:
+            return getattr(worker, name)()
+        used = {number for pick in picks for number in pick.values()}
+        for number in set(known) - used:
+            del known[number]
+        request = Request(times, tuple({t: known[n] for t, n in pick.items()} for pick in picks))
+        return getattr(worker, name)(request, *rest)
+
+    pipe.send(_guarded(start))
+    while worker is not None:
+        try:
+            name, times, picks, fresh, rest = pipe.recv()
+            for stamp_ns, kind, number in fresh or ():
+                known[number] = RawMessage(stamp_ns, pipe.recv_bytes(), kind, number)
+        except (EOFError, OSError):
+            return
+        pipe.send(_guarded(work, name, times, picks, rest))
+
+
+def _guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    """The result or the error as (kind, value), fit for a pipe."""
+    try:
+        return "ok", function(*arguments)
+    except StaleObservation as error:
+        return "stale", (str(error), error.topic)
+    except ObservationError as error:
+        return "observation", str(error)
+    except UserError as error:
+        return "user", str(error)
+    except Exception as error:
+        return "bug", f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""MuJoCo worlds, their tasks, experts, cameras and films."""
