@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--live", action="store_true", help="compare with the topics of the running robot or simulation")
     where.add_argument("--bag", help="compare with a recording")
     check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live (default: 3)")
+    check.add_argument("--namespace", default="/", help="with --live: the robot's namespace (default: /)")
     check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
     show = jobs.add_parser("show", help="print what it says, and its hash")
     show.add_argument("file", help="the contract's YAML")
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
 
     contract = load_contract(args.file)
+    if args.job == "check" and args.live:
+        contract = contract.in_namespace(args.namespace)
     if args.job == "show":
         print(contract.to_yaml().rstrip())
         print(f"# sha256 {contract.sha256}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 Vector3 = tuple[float, float, float]
 COMMAND_TYPES = Literal[
@@ -17,13 +19,18 @@ COMMAND_TYPES = Literal[
 ]
 
 
-def _absolute_topic(name: str) -> str:
-    if not name.startswith("/") or name.endswith("/") or "//" in name:
-        raise ValueError(f"topic {name!r} must be absolute, such as '/joint_states'")
-    return name
+def _topic_name(name: str, info: ValidationInfo) -> str:
+    if not re.fullmatch(r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", name):
+        raise ValueError(
+            f"topic {name!r} is no ROS name: letters, digits and '_' between single '/', such as 'joint_states' (in "
+            "the node's namespace) or '/joint_states' (the same for every robot)"
+        )
+    namespace = (info.context or {}).get("namespace")
+    return name if namespace is None or name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
 
 
-Topic = Annotated[str, AfterValidator(_absolute_topic)]
+# Relative names live in the namespace of the node that uses them, see Contract.in_namespace.
+Topic = Annotated[str, AfterValidator(_topic_name)]
 
 
 class _Section(BaseModel):
@@ -246,6 +253,19 @@ class Contract(_Section):
     def to_yaml(self) -> str:
         """YAML text that `parse_contract` reads back to an equal contract."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=120)
+
+    def in_namespace(self, namespace: str) -> Contract:
+        """The same contract with its relative topics made absolute in `namespace` ('/' or '/left')."""
+        return Contract.model_validate(self.to_dict(), context={"namespace": namespace})
+
+    def as_recorded(self, topics: Collection[str]) -> Contract:
+        """The contract in the namespace whose robot is in a bag of these `topics`; in '/' if it is in none or several.
+
+        So the bags of a robot in a namespace train a policy for any other.
+        """
+        wanted = self.in_namespace("/").command.topic
+        spaces = [topic.removesuffix(wanted) or "/" for topic in topics if topic.endswith(wanted)]
+        return self.in_namespace(spaces[0] if len(spaces) == 1 else "/")
 
     @property
     def sha256(self) -> str:

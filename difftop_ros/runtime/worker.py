@@ -41,7 +41,8 @@ class PolicyFacts:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """model: folder; contract: YAML text in force ('' = the policy's copy); the others as the parameters.
+    """model: folder; contract: YAML text in force ('' = the policy's copy); namespace: that of its relative topics;
+    the others as the parameters.
 
     decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
     """
@@ -49,6 +50,7 @@ class WorkerOptions:
     model: str
     decode: Deserialize
     contract: str = ""
+    namespace: str = "/"
     device: str = "cpu"
     torch_threads: int = 1
     prepare_solve: str = "none"
@@ -125,7 +127,7 @@ def load_worker(options: WorkerOptions) -> PolicyWorker:
     if options.prepare_solve != "none":
         policy.prepare(options.prepare_solve)
     policy.warm_up()
-    return PolicyWorker(policy, contract, options.decode)
+    return PolicyWorker(policy, contract.in_namespace(options.namespace), options.decode)
 
 
 def check_fit(contract: Contract, trained: Contract, model: str) -> None:

@@ -39,7 +39,9 @@ REFUSED = [
     ("    max_age_ms: 100", "    max_age: 100", "max_age: 100", "did you mean 'max_age_ms'"),
     ("    kind: point_cloud", "    kind: lidar", None, "expected one of"),
     ("    points: 256", "    points: 2", "points: 2", "greater than or equal to 8"),
-    ("topic: /joint_states", "topic: joint_states", "topic: joint_states", "must be absolute"),
+    ("topic: joint_states", "topic: /joint states", "topic: /joint states", "no ROS name"),
+    ("topic: joint_states", "topic: /jöint", "topic: /jöint", "no ROS name"),
+    ("topic: joint_states", "topic: joint_states/", "topic: joint_states/", "no ROS name"),
     ("min: [0.2,", "min: [0.9,", "crop:", "must be below max"),
     ("  mode: position", "  mode: delta_position", "command:", "needs 'step'"),
     ("name: panda_joint2", "name: panda_joint1", "command:", "more than once"),
@@ -78,7 +80,7 @@ def test_missing_file_and_empty_file_are_one_sentence(tmp_path: Path) -> None:
 
 def test_a_policy_may_change_topics_but_not_meanings() -> None:
     trained = parse_contract(DEMO)
-    assert parse_contract(edited("topic: /camera/front/points", "topic: /d435/points")).incompatibilities(trained) == []
+    assert parse_contract(edited("topic: camera/front/points", "topic: /d435/points")).incompatibilities(trained) == []
     swapped = edited("name: panda_joint1, unit", "name: panda_jointX, unit").replace("panda_jointX", "panda_joint2", 1)
     second = "{name: panda_joint2, unit: rad, position: [-1.7"
     swapped = swapped.replace(second, second.replace("panda_joint2", "panda_joint1"))
@@ -92,3 +94,22 @@ def test_depth_may_stand_in_for_a_cloud_of_the_same_shape() -> None:
     contract = parse_contract(depth)
     assert isinstance(contract.observations["cloud"], DepthCloudObs)
     assert contract.incompatibilities(parse_contract(plain)) == []
+
+
+def test_relative_topics_live_in_a_namespace_and_absolute_ones_do_not() -> None:
+    text = edited("topic: camera/front/points", "topic: /camera/points")
+    left = parse_contract(text).in_namespace("/left")
+    assert left.command.topic == "/left/joint_command" and left.episode.success_topic == "/left/sim/success"
+    assert left.observations["joints"].topic == "/left/joint_states"
+    assert left.observations["cloud"].topic == "/camera/points"
+    assert left.in_namespace("/right") == left
+    assert parse_contract(text).in_namespace("/").command.topic == "/joint_command"
+
+
+def test_a_bag_of_a_robot_in_a_namespace_is_found_there() -> None:
+    contract = parse_contract(DEMO)
+    recorded = contract.as_recorded(["/left/joint_command", "/left/joint_states"])
+    assert recorded.observations["joints"].topic == "/left/joint_states"
+    assert contract.as_recorded(["/joint_command"]).command.topic == "/joint_command"
+    both = contract.as_recorded(["/left/joint_command", "/right/joint_command"])
+    assert both.command.topic == "/joint_command"

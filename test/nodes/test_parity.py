@@ -97,6 +97,8 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
 
 def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
+    contract = contract.in_namespace("/")
+    from difftop_ros.nodes.topics import deserialize
     from difftop_ros.runtime.streams import StreamBuffers, header_stamp
     from difftop_ros.runtime.worker import PolicyWorker
 
@@ -105,7 +107,7 @@ def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -
     frames = {key: stored[key][:] for key in contract.observations}
     messages = sorted(receive_all(context, spawn, bag, contract), key=lambda m: header_stamp(m[1]))
     topics = ObservationPipeline(contract).topics
-    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract)
+    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract, deserialize)
     waiting = iter(messages)
     pending = next(waiting, None)
     first, steps = stored.attributes["first_ns"], stored.steps
@@ -129,7 +131,7 @@ def other_bag(tmp_path: Path) -> Path:
     from difftop_ros.messages import encode as m
 
     types, store, rng = m.rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
-    contract = load_contract(ROOT / "config" / "ur_like_example.yaml")
+    contract = load_contract(ROOT / "config" / "ur_like_example.yaml").in_namespace("/")
     names = [*reversed(contract.command.joint_names), "finger_joint"]
     with Writer(tmp_path / "other", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         channels: dict[str, object] = {}

@@ -44,7 +44,8 @@ def wanted_topics(contract: Contract) -> dict[str, str]:
 
 
 def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
-    """What an open bag offers, with samples spread over its length."""
+    """What an open bag offers, with samples spread over its length; `contract` as recorded (Contract.as_recorded)."""
+    contract = contract.as_recorded(bag.topics)
     kinds = {topic: info.type for topic, info in bag.topics.items()}
     offer = Offer(kinds, bag_timings(bag), {})
     wanted = wanted_topics(contract)
@@ -62,7 +63,9 @@ def check(contract: Contract, offer: Offer, *, live: bool) -> list[Finding]:
     """One finding or more per observation, and for the command; errors are what would keep a policy from working.
 
     live: a command topic without messages is not an error there, for the policy is yet to send them.
+    A robot that is alone in a namespace is found there (Contract.as_recorded).
     """
+    contract = contract.as_recorded(offer.kinds)
     pipeline = ObservationPipeline(contract)
     found: list[Finding] = []
     for key in contract.observations:

@@ -122,8 +122,9 @@ class _BagIngest:
     """One bag to one or more episode folders below `folder`; fills in `result`."""
 
     def __init__(self, bag: Bag, contract: Contract, folder: Path, result: BagResult) -> None:
-        self.bag, self.contract, self.folder, self.result = bag, contract, folder, result
-        self.pipeline = ObservationPipeline(contract)
+        self.bag, self.folder, self.result = bag, folder, result
+        self.contract = contract.as_recorded(bag.topics)
+        self.pipeline = ObservationPipeline(self.contract)
         self._good: dict[str, tuple[int, Any]] = {}
         self._bad: set[tuple[str, int]] = set()
 

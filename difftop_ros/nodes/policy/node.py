@@ -56,6 +56,7 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
+        self._full_name = self.get_fully_qualified_name().lstrip("/")  # tells two robots' diagnostics apart
         self.state = "unconfigured"
         self.add_on_set_parameters_callback(self._on_parameters)
         for param in PARAMS:
@@ -162,6 +163,7 @@ class PolicyNode(LifecycleNode):
         asked = load_contract(path) if path else None
         options = WorkerOptions(
             model=self._value("model"), decode=deserialize, contract=asked.to_yaml() if asked else "",
+            namespace=self.get_namespace(),
             device=self._value("device"),
             torch_threads=self._value("torch_threads"), prepare_solve=self._value("prepare_solve"),
         )  # fmt: skip
@@ -170,7 +172,7 @@ class PolicyNode(LifecycleNode):
 
     def _contract_in_force(self, contract: Contract) -> None:
         """Make what the contract asks for: time source, buffers, subscriptions, publishers."""
-        self.contract = contract
+        self.contract = contract = contract.in_namespace(self.get_namespace())
         assert self._worker is not None
         topics = _needed_topics(contract)
         for kind in (*topics.values(), contract.command.type):
@@ -187,8 +189,8 @@ class PolicyNode(LifecycleNode):
             self._entities.append(self.create_subscription(message_class(kind), topic, callback, SENSOR_QOS, raw=True))
         command = message_class(contract.command.type)
         self._command = self.create_publisher(command, contract.command.topic, COMMAND_QOS)
-        self._plan = self.create_publisher(Plan, "/difftop/plan", 1)
-        self._status = self.create_publisher(SolverStatus, "/difftop/solver_status", 10)
+        self._plan = self.create_publisher(Plan, "difftop/plan", 1)
+        self._status = self.create_publisher(SolverStatus, "difftop/solver_status", 10)
         self._entities += [self._command, self._plan, self._status]
 
     def _on_clock(self, message: ClockMessage) -> None:
@@ -411,7 +413,7 @@ class PolicyNode(LifecycleNode):
         hardware = (self.contract.robot or self.contract.name) if self.contract else ""
         now = self.get_clock().now().nanoseconds
         self._diagnostics.publish(
-            reports.diagnostics_message(now, NODE_NAME, hardware, level, sentence, self.figures())
+            reports.diagnostics_message(now, self._full_name, hardware, level, sentence, self.figures())
         )
 
     def figures(self) -> dict[str, Any]:

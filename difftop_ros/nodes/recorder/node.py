@@ -20,8 +20,7 @@ from difftop_ros.nodes import environment as ros_env
 from difftop_ros.paths import share_path
 
 BOOL = "std_msgs/msg/Bool"
-EPISODE_TOPIC = "/sim/episode"
-OPTIONAL_TOPICS = ("/tf_static", EPISODE_TOPIC)
+EPISODE_TOPIC = "sim/episode"
 
 
 class Recorder:
@@ -34,6 +33,8 @@ class Recorder:
         """out: folder of the bags; name: their common name, default the contract's; extra: topics to add if present."""
         from difftop_ros.nodes.topics import TopicFollower
 
+        self._sha256 = contract.sha256  # of the contract as written, whatever the namespace
+        contract = contract.in_namespace(node.get_namespace())
         self.node, self.contract, self.out = node, contract, out
         self._name, self._compress = name or contract.name, compress
         self._definitions = Definitions()
@@ -42,7 +43,8 @@ class Recorder:
         self._kept: dict[str, bytes] = {}  # last message of latched topics, which later bags need too
         self._failure = ""
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
-        optional = [*_camera_infos(contract), *OPTIONAL_TOPICS, *(extra or [])]
+        self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
+        optional = [*_camera_infos(contract), "/tf_static", self._episode_topic, *(extra or [])]
         self._success_topic = contract.episode.success_topic
         if self._success_topic:
             optional.append(self._success_topic)
@@ -82,7 +84,7 @@ class Recorder:
             findings = self.findings()
             if findings:
                 raise RecorderError("; ".join(findings))
-            head = {"contract": self.contract.name, "contract_sha256": self.contract.sha256, **attributes}
+            head = {"contract": self.contract.name, "contract_sha256": self._sha256, **attributes}
             folder = next_folder(self.out, self._name)
             bag = EpisodeBag(folder, head, self._definitions, compress=self._compress)
             self._failure = ""
@@ -109,7 +111,7 @@ class Recorder:
     def _on_message(self, topic: str, raw: bytes, stamp_ns: int) -> None:
         with self._lock:
             # Marks belong to one episode: those of the last must not open the next.
-            if topic not in (self._success_topic, EPISODE_TOPIC) and self.topics.latched(topic):
+            if topic not in (self._success_topic, self._episode_topic) and self.topics.latched(topic):
                 self._kept[topic] = raw
             if self._bag is None:
                 return

@@ -54,15 +54,15 @@ class Monitor:
         rclpy.init(context=self._context)
         self.node = rclpy.create_node("difftop_demo", context=self._context)
         latched = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._listen("difftop_ros/msg/EpisodeStatus", "/sim/episode", self._on_episode, latched)
-        self._listen("difftop_ros/msg/SolverStatus", "/difftop/solver_status", self._on_solver, 100)
+        self._listen("difftop_ros/msg/EpisodeStatus", "sim/episode", self._on_episode, latched)
+        self._listen("difftop_ros/msg/SolverStatus", "difftop/solver_status", self._on_solver, 100)
         self._listen("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics", self._on_diagnostics, 50)
         self._listen(STATE_TYPE, STATE_TOPIC, self._on_state, 100)
         from lifecycle_msgs.srv import ChangeState
 
         from difftop_ros.srv import ResetEpisode
 
-        self.reset_client = self.node.create_client(ResetEpisode, "/sim/reset")
+        self.reset_client = self.node.create_client(ResetEpisode, "sim/reset")
         self.change_client = self.node.create_client(ChangeState, f"/{POLICY_NODE}/change_state")
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

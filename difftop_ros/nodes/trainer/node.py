@@ -25,7 +25,7 @@ from difftop_ros.nodes import environment as ros_env
 from difftop_ros.nodes.parameters import declare
 from difftop_ros.nodes.trainer.parameters import job_from, parameters
 
-TOPIC = "/difftop/training_progress"
+TOPIC = "difftop/training_progress"
 PERIOD_S = 1.0  # between two messages while nothing special happens
 FAREWELL_S = 2.0  # the last message is given this long to arrive
 

@@ -46,7 +46,7 @@ class SimBridge:
     def __init__(self, node: Any) -> None:
         self.node = node
         values = declare(node, PARAMETERS)
-        self.contract = _contract(values)
+        self.contract = _contract(values, node.get_namespace())
         world_options = _world_options(self.contract, values)
         task = values["task"] or self.contract.sim.task or "none"
 
@@ -117,7 +117,7 @@ class SimBridge:
         for camera in world.cameras:
             own = self.node.declare_parameter(f"camera_rates.{camera}", 0.0).value
             rates[camera] = own or rate
-        streams = plan_streams(self.contract, world.cameras, kinds)
+        streams = plan_streams(self.contract, world.cameras, kinds, self.node.get_namespace())
         return BridgePublishers(
             self.node,
             self.contract,
@@ -140,8 +140,8 @@ class SimBridge:
         self.node.create_subscription(kind, topic, self._on_command, 10, callback_group=commands)
         from difftop_ros.srv import ResetEpisode, StepSimulation
 
-        self.node.create_service(ResetEpisode, "/sim/reset", self._on_reset, callback_group=services)
-        self.node.create_service(StepSimulation, "/sim/step", self._on_step, callback_group=services)
+        self.node.create_service(ResetEpisode, "sim/reset", self._on_reset, callback_group=services)
+        self.node.create_service(StepSimulation, "sim/step", self._on_step, callback_group=services)
 
     def _on_command(self, message: Any) -> None:
         reason = self.tracker.offer(message)
@@ -181,8 +181,8 @@ class SimBridge:
         return SetParametersResult(successful=True)
 
 
-def _contract(values: dict[str, Any]) -> Contract:
-    contract = load_contract(values["contract"] or share_path("config/panda_table.yaml"))
+def _contract(values: dict[str, Any], namespace: str) -> Contract:
+    contract = load_contract(values["contract"] or share_path("config/panda_table.yaml")).in_namespace(namespace)
     changes = {"type": values["command_type"], "mode": values["command_mode"]}
     changes = {key: value for key, value in changes.items() if value}
     return contract.model_copy(update={"command": contract.command.model_copy(update=changes)})

@@ -71,9 +71,9 @@ class BridgePublishers:
         self._clock = node.create_publisher(ros_types("rosgraph_msgs/msg/Clock"), "/clock", 10)
         joint_kind = ros_types("sensor_msgs/msg/JointState")
         self._joints = [node.create_publisher(joint_kind, topic, 20) for topic in joint_topics(contract)]
-        success_topic = contract.episode.success_topic or "/sim/success"
+        success_topic = contract.episode.success_topic or "sim/success"
         self._success = node.create_publisher(ros_types("std_msgs/msg/Bool"), success_topic, latched)
-        self._episode = node.create_publisher(ros_types("difftop_ros/msg/EpisodeStatus"), "/sim/episode", latched)
+        self._episode = node.create_publisher(ros_types("difftop_ros/msg/EpisodeStatus"), "sim/episode", latched)
         self._diagnostics = node.create_publisher(ros_types("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10)
         self._state = node.create_publisher(ros_types(STATE_TYPE), STATE_TOPIC, 50)
         self._topics: dict[str, list[_Topic]] = {camera: [] for camera in world.cameras}

@@ -14,7 +14,7 @@ import numpy as np
 from difftop_ros.errors import UserError
 from difftop_ros.sim.mujoco.camera import Snapshot
 
-STATE_TOPIC = "/sim/state"
+STATE_TOPIC = "sim/state"
 STATE_TYPE = "std_msgs/msg/Float64MultiArray"
 STATE_HZ = 25.0
 _PARTS = ("time", "qpos", "mocap_pos", "mocap_quat")

@@ -42,13 +42,15 @@ def optical_frame(camera: str) -> str:
 
 
 def joint_topics(contract: Contract) -> tuple[str, ...]:
-    """Topics of the contract's joint states, without repeats; /joint_states if it observes none."""
+    """Topics of the contract's joint states, without repeats; joint_states if it observes none."""
     topics = dict.fromkeys(o.topic for o in contract.observations.values() if isinstance(o, JointStateObs))
-    return tuple(topics) or ("/joint_states",)
+    return tuple(topics) or ("joint_states",)
 
 
-def plan_streams(contract: Contract, cameras: tuple[str, ...], extra: Iterable[Kind] = ()) -> tuple[Stream, ...]:
-    """The contract's camera topics and, for the kinds in `extra`, the standard /camera/<name>/... topics.
+def plan_streams(
+    contract: Contract, cameras: tuple[str, ...], extra: Iterable[Kind] = (), namespace: str = "/"
+) -> tuple[Stream, ...]:
+    """The contract's camera topics and, for the kinds in `extra`, the standard camera/<name>/... in `namespace`.
 
     An observation's camera is the contract's sim.cameras entry, else the camera its topic names, else the first one.
     Raises UserError when the model has no such camera, or one topic would carry two things.
@@ -59,7 +61,7 @@ def plan_streams(contract: Contract, cameras: tuple[str, ...], extra: Iterable[K
             continue
         _add(offered, _stream(contract, key, observation, cameras))
     # The contract's topics win over standard ones of the same name.
-    for stream in _standard_streams(cameras, tuple(extra)):
+    for stream in _standard_streams(cameras, tuple(extra), namespace):
         offered.setdefault(stream.topic, stream)
     return tuple(offered.values())
 
@@ -92,10 +94,10 @@ def _camera_of(contract: Contract, key: str, topic: str, cameras: tuple[str, ...
     return next((c for c in cameras if c in topic.split("/")), cameras[0])
 
 
-def _standard_streams(cameras: tuple[str, ...], kinds: tuple[Kind, ...]) -> list[Stream]:
+def _standard_streams(cameras: tuple[str, ...], kinds: tuple[Kind, ...], namespace: str) -> list[Stream]:
     found = []
     for camera in cameras:
-        base, frame = f"/camera/{camera}", optical_frame(camera)
+        base, frame = f"{namespace.rstrip('/')}/camera/{camera}", optical_frame(camera)
         every = (
             Stream("color", f"{base}/color/image_raw", camera, frame, f"{base}/color/camera_info"),
             Stream("compressed", f"{base}/color/image_raw/compressed", camera, frame),
