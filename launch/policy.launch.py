@@ -45,6 +45,14 @@ def generate_launch_description() -> LaunchDescription:
             description="Take the time from /clock, for simulators and bag replay",
         ),
         DeclareLaunchArgument(
+            "namespace", default_value="", description="Of the robot; its nodes and relative topics are in it"
+        ),
+        DeclareLaunchArgument(
+            "clock",
+            default_value="/clock",
+            description="Topic of the time with use_sim_time, if a namespace has its own",
+        ),
+        DeclareLaunchArgument(
             "local_only",
             default_value="false",
             choices=["true", "false"],
@@ -55,7 +63,8 @@ def generate_launch_description() -> LaunchDescription:
         package="difftop_ros",
         executable="policy_node",
         name="difftop_policy",
-        namespace="",
+        namespace=LaunchConfiguration("namespace"),
+        remappings=[("/clock", LaunchConfiguration("clock"))],
         output="screen",
         parameters=[
             LaunchConfiguration("params_file"),

@@ -36,6 +36,9 @@ def generate_launch_description() -> LaunchDescription:
             description="Take the time from /clock, for simulators",
         ),
         DeclareLaunchArgument(
+            "namespace", default_value="", description="Of the robot; its nodes and relative topics are in it"
+        ),
+        DeclareLaunchArgument(
             "local_only",
             default_value="false",
             choices=["true", "false"],
@@ -46,6 +49,7 @@ def generate_launch_description() -> LaunchDescription:
         package="difftop_ros",
         executable="recorder_node",
         name="difftop_recorder",
+        namespace=LaunchConfiguration("namespace"),
         output="screen",
         parameters=[
             {

@@ -1,4 +1,4 @@
-"""Trains a policy from bags and reports on /difftop/training_progress: ros2 launch difftop_ros train.launch.py
+"""Trains a policy from bags and reports on difftop/training_progress: ros2 launch difftop_ros train.launch.py
 
 The same as `difftop train`, for those who watch it in ROS tools. Launched again, a stopped run goes on. When training
 ends, so does the launch.
@@ -40,6 +40,9 @@ def generate_launch_description() -> LaunchDescription:
             description="All other parameters (steps, horizon, seed, ...), see config/trainer_node.yaml",
         ),
         DeclareLaunchArgument(
+            "namespace", default_value="", description="Of the robot; its nodes and relative topics are in it"
+        ),
+        DeclareLaunchArgument(
             "local_only",
             default_value="false",
             choices=["true", "false"],
@@ -50,6 +53,7 @@ def generate_launch_description() -> LaunchDescription:
         package="difftop_ros",
         executable="trainer_node",
         name="difftop_trainer",
+        namespace=LaunchConfiguration("namespace"),
         output="screen",
         parameters=[
             LaunchConfiguration("params_file"),

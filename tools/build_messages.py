@@ -1,8 +1,9 @@
 """Builds the package's ROS messages into a virtual environment whose ROS 2 comes from pip wheels.
 
 Lives here: running the rosidl generators on msg/ and srv/, compiling the result with gcc and installing it beside the
-environment's other messages, with the package's entry in the ament index and the executables it names. Nothing is
-written into the source tree and nothing is done when the inputs have not changed. Not here: the colcon build
+environment's other messages, with the package's entry in the ament index, the executables it names and links to the
+checkout's launch/, config/ and models/, where `ros2 launch` looks for them. Nothing is written into the source tree and
+nothing is done when the inputs have not changed. Not here: the colcon build
 (CMakeLists.txt does that), nor anything a running node needs.
 
     .venv/bin/python tools/build_messages.py [--force] [--check]
@@ -36,6 +37,7 @@ GENERATED = SITE / f"{PACKAGE}_interfaces"
 SHARE = PREFIX / "share" / PACKAGE
 INDEX = PREFIX / "share" / "ament_index" / "resource_index"
 STAMP = SHARE / "messages.sha256"
+LINKED = ("launch", "config", "models")
 # Our name of each generator -> the last part of its libraries' names; each may use those before it.
 PARTS = {
     "c": "rosidl_generator_c",
@@ -75,6 +77,7 @@ def up_to_date() -> bool:
         and STAMP.read_text().strip() == fingerprint()
         and (GENERATED / EXTENSION).is_file()
         and (GENERATED / "msg" / "__init__.py").is_file()
+        and all((SHARE / name).exists() and (SHARE / name).samefile(SOURCE / name) for name in LINKED)
     )
 
 
@@ -185,6 +188,13 @@ def install(folders: dict[str, Path], compiled: Path) -> None:
         program.write_text(path.read_text().replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1))
         program.chmod(0o755)
     shutil.copy(SOURCE / "package.xml", SHARE)
+    for name in LINKED:  # links, so that an edited parameter file is the one that is launched
+        link = SHARE / name
+        if link.is_symlink():
+            link.unlink()
+        elif link.exists():  # copies of an earlier `pip install .`
+            shutil.rmtree(link)
+        link.symlink_to(SOURCE / name, target_is_directory=True)
     definitions = "\n".join(str(p) for p in sorted(q.relative_to(SHARE) for q in SHARE.glob("*/*") if q.is_file()))
     for kind, content in (("packages", ""), ("rosidl_interfaces", definitions)):
         (INDEX / kind).mkdir(parents=True, exist_ok=True)

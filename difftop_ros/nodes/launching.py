@@ -1,14 +1,20 @@
-"""What our launch files share: the DDS environment of the nodes they start. Used from launch/*.launch.py only.
+"""What our launch files share: the DDS environment of nodes, parameters as arguments. Used from launch/*.launch.py.
 
-Lives here: actions that need a running launch context. Not here: arguments and nodes, which each launch file shows.
+Lives here: actions that need a running launch context, and arguments made from a node's table of parameters. Not here:
+other arguments and nodes, which each launch file shows.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
+from difftop_ros.errors import UserError
 from difftop_ros.nodes.environment import ros_environment
+from difftop_ros.nodes.parameters import Parameter
 
 
 def dds_environment() -> Any:
@@ -33,3 +39,35 @@ def end_launch(reason: str) -> Any:
     from launch.actions import OpaqueFunction, Shutdown
 
     return OpaqueFunction(function=lambda context: [] if context.is_shutdown else [Shutdown(reason=reason)])
+
+
+def parameter_arguments(table: Iterable[Parameter], renamed: Mapping[str, str] | None = None) -> list[Any]:
+    """A launch argument for each parameter; '' leaves it as the file has it. renamed: parameter -> argument."""
+    from launch.actions import DeclareLaunchArgument
+
+    return [
+        DeclareLaunchArgument((renamed or {}).get(p.name, p.name), default_value="", description=p.description)
+        for p in table
+    ]
+
+
+def given(context: Any, table: Iterable[Parameter], renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The parameters whose arguments are not '', by name, of their defaults' types. Raises UserError for another."""
+    values = {}
+    for parameter in table:
+        name = (renamed or {}).get(parameter.name, parameter.name)
+        text = context.launch_configurations.get(name, "")
+        if text:
+            values[parameter.name] = _typed(name, text, parameter.default)
+    return values
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    value = yaml.safe_load(text)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise UserError(f"launch argument {name}:={text}: expected a value such as {default!r}")
+    return value

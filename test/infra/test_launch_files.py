@@ -8,8 +8,13 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from difftop_ros.errors import UserError
+from difftop_ros.nodes import launching
+from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(ROOT.glob("launch/*.launch.py"))
@@ -56,7 +61,26 @@ def test_arguments_have_descriptions_and_are_used(tree: ast.Module):
     used = {literal(call.args[0]) for call in calls(tree, "LaunchConfiguration")}
     if any(calls(tree, "dds_environment")):
         used.add("local_only")
-    assert used == set(declared)
+    from_table = {parameter.name for parameter in PARAMETERS} if any(calls(tree, "parameter_arguments")) else set()
+    assert used - (from_table - set(declared)) == set(declared)
+
+
+def test_every_parameter_of_the_bridge_is_an_argument_of_its_launch_file():
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH_ROS)
+    from launch.launch_description_sources import get_launch_description_from_python_launch_file
+
+    description = get_launch_description_from_python_launch_file(str(ROOT / "launch/sim.launch.py"))
+    names = {argument.name for argument in description.get_launch_arguments()}
+    assert names >= {"mjcf" if p.name == "model" else p.name for p in PARAMETERS} | {"namespace", "params_file"}
+
+
+def test_given_arguments_become_parameters_of_their_type():
+    context = SimpleNamespace(launch_configurations={"seed": "7", "realtime_factor": "2", "task": "", "mjcf": "a.xml"})
+    values = launching.given(context, PARAMETERS, {"model": "mjcf"})
+    assert values == {"seed": 7, "realtime_factor": 2.0, "model": "a.xml"}
+    assert isinstance(values["realtime_factor"], float)
+    with pytest.raises(UserError, match="seed:=fast"):
+        launching.given(SimpleNamespace(launch_configurations={"seed": "fast"}), PARAMETERS)
 
 
 def test_executables_are_installed_and_start_a_module(tree: ast.Module):

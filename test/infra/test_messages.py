@@ -69,10 +69,22 @@ def test_installed_messages_are_those_of_this_checkout(tool):
     assert tool.up_to_date(), "the messages in the environment are older than msg/ or srv/: run 'make setup'"
 
 
+def test_ros2_launch_finds_what_ships(tool):
+    from ament_index_python.packages import get_package_share_directory
+
+    from difftop_ros.nodes.environment import prepare
+
+    prepare()
+    share = Path(get_package_share_directory("difftop_ros"))
+    assert (share / "launch/policy.launch.py").is_file() and (share / "config/policy_node.yaml").is_file()
+    assert (share / "models/panda_lift/model.safetensors").is_file()
+
+
 def test_a_build_happens_only_when_an_input_changes(tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("msg", "srv"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "package.xml", tmp_path)
+    monkeypatch.setattr(tool, "LINKED", ())
     builds = []
     stamp = tmp_path / "stamp"
     monkeypatch.setattr(tool, "SOURCE", tmp_path)
