@@ -1,0 +1,84 @@
+"""Known obstacles as signed distances in torch: boxes, cylinders and half-spaces in the robot's base frame.
+
+A fixed number of each is held as tensors, so that obstacles can move, come and go under a compiled or captured solve.
+Where they come from (a file, a topic) is others' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FAR = 1e3  # [m]; where an unused row lies
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Rows of obstacles, a batch first.
+
+    boxes (B, N, 15): centre [m], rotation (base_from_box, row-major 9), half sizes [m]
+    cylinders (B, M, 8): centre [m], axis (unit), radius [m], half length [m]
+    planes (B, K, 4): unit normal n pointing out of the solid, offset d [m]; solid where n·x < d
+    """
+
+    boxes: Tensor
+    cylinders: Tensor
+    planes: Tensor
+
+    @classmethod
+    def none(cls, boxes: int = 4, cylinders: int = 4, planes: int = 2, batch: int = 1) -> Shapes:
+        """Room for so many of each, none of them near."""
+        box = torch.tensor([FAR, FAR, FAR, *torch.eye(3).flatten().tolist(), 1e-3, 1e-3, 1e-3])
+        cylinder = torch.tensor([FAR, FAR, FAR, 0.0, 0.0, 1.0, 1e-3, 1e-3])
+        plane = torch.tensor([0.0, 0.0, 1.0, -FAR])
+        return cls(*(row.repeat(batch, n, 1) for row, n in ((box, boxes), (cylinder, cylinders), (plane, planes))))
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Signed distance (B, ...) [m] of points (B, ..., 3) to the nearest obstacle's surface; negative inside."""
+        flat = points.flatten(1, -2)
+        near = torch.cat([box_distance(flat, self.boxes), cylinder_distance(flat, self.cylinders),
+                          plane_distance(flat, self.planes)], dim=2)  # fmt: skip
+        return near.amin(2).view(points.shape[:-1])
+
+
+def box_distance(points: Tensor, boxes: Tensor) -> Tensor:
+    """(B, P, 3), (B, N, 15) -> (B, P, N)."""
+    offset = points[:, :, None] - boxes[:, None, :, :3]
+    rotation = boxes[:, :, 3:12].unflatten(2, (3, 3))
+    inside = torch.einsum("bpni,bnij->bpnj", offset, rotation).abs() - boxes[:, None, :, 12:]
+    return _length(inside.clamp_min(0.0)) + inside.amax(3).clamp_max(0.0)
+
+
+def cylinder_distance(points: Tensor, cylinders: Tensor) -> Tensor:
+    """(B, P, 3), (B, M, 8) -> (B, P, M)."""
+    offset = points[:, :, None] - cylinders[:, None, :, :3]
+    axis = cylinders[:, None, :, 3:6]
+    along = (offset * axis).sum(3)
+    across = _length(offset - along[..., None] * axis)
+    inside = torch.stack([across - cylinders[:, None, :, 6], along.abs() - cylinders[:, None, :, 7]], dim=3)
+    return _length(inside.clamp_min(0.0)) + inside.amax(3).clamp_max(0.0)
+
+
+def plane_distance(points: Tensor, planes: Tensor) -> Tensor:
+    """(B, P, 3), (B, K, 4) -> (B, P, K)."""
+    return points @ planes[:, :, :3].mT - planes[:, None, :, 3]
+
+
+def _length(vector: Tensor) -> Tensor:
+    """Euclidean length over the last dimension, with a finite gradient at 0."""
+    return (vector.square().sum(-1) + 1e-12).sqrt()
+
+
+def box(centre: Sequence[float], half_sizes: Sequence[float], rotation: Tensor | None = None) -> Tensor:
+    """One row (15,) of `Shapes.boxes`."""
+    turn = torch.eye(3) if rotation is None else rotation
+    return torch.cat([torch.tensor([*centre]), turn.flatten().to(torch.float32), torch.tensor([*half_sizes])])
+
+
+def cylinder(centre: Sequence[float], axis: Sequence[float], radius: float, half_length: float) -> Tensor:
+    """One row (8,) of `Shapes.cylinders`."""
+    direction = torch.tensor([*axis], dtype=torch.float32)
+    return torch.cat([torch.tensor([*centre]), direction / direction.norm(), torch.tensor([radius, half_length])])
