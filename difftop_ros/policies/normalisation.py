@@ -139,6 +139,11 @@ class ActionScaler(nn.Module):
         """Scaled (B, H, A) -> commands in contract units."""
         return scaled * self.get_buffer("half_range") + self.get_buffer("center") + origin
 
+    def affine(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """scale and offset (B, H, A) of `unscale`: commands are scaled * scale + offset."""
+        scale, center = self.get_buffer("half_range"), self.get_buffer("center")
+        return scale.expand(len(origin), *scale.shape), center + origin
+
     def bounds(self, origin: Tensor) -> tuple[Tensor, Tensor]:
         """The box of scaled actions (B, H, A): the range seen in the data, cut by the contract's limits."""
         shape = (origin.shape[0], *self.get_buffer("half_range").shape)
