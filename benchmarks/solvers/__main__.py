@@ -44,7 +44,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small nets and few repeats: about a minute, no result")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cuda also captures graphs")
     parser.add_argument("--forms", nargs="+", choices=tuple(FORMS), default=None, help="some forms; all by default")
-    parser.add_argument("--methods", nargs="+", choices=list(SOLVER_TABLE), default=None, help="some solvers; all by default")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(SOLVER_TABLE), default=None, help="some solvers; all by default"
+    )
     parser.add_argument("--batches", nargs="+", type=int, default=None, help="1 128; with cuda also 4096")
     parser.add_argument("--repeats", type=int, default=40, help="most runs of each; seconds cap them first")
     parser.add_argument("--seconds", type=float, default=30.0, help="repeats for one form at one batch size [s]")

@@ -14,46 +14,6 @@ from difftop_ros.policies.config import DecoderOptions, RefiningOptions, registe
 
 
 @register
-class DifftopOptions(RefiningOptions):
-    """An optimiser refines a base's plan by a learned cost, trained through the solve."""
-
-    name = "difftop"
-    network = "difftop_ros.policies.difftop:DifftopNet"
-
-    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho ||a - a_base||^2, in scaled actions: "
-                            "higher stays nearer to the base's plan")  # fmt: skip
-    dynamics: Literal["none", "latent"] = Field(
-        "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
-    )
-    solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
-                        "for latent dynamics; the others: docs/trajopt.md")  # fmt: skip
-    iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
-    cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
-    code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")
-    code_modes: int = Field(1, ge=1, description="modes of the prior over codes: 1 is a Gaussian, more can tell "
-                            "several good ways apart")  # fmt: skip
-    code_samples: int = Field(1, ge=1, description="codes tried per plan; the plan of lowest cost is kept, and the "
-                              "cost is trained to tell")  # fmt: skip
-    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the code")
-    prior_width: int = Field(256, ge=1, description="width of the prior's hidden layer")
-    posterior_width: int = Field(256, ge=1, description="width of the posterior's hidden layer")
-    cost_width: int = Field(256, ge=1, description="width of the cost's hidden layers, and of the dynamics'")
-    cost_outputs: int = Field(64, ge=1, description="numbers whose squares the cost sums up")
-    state: int = Field(64, ge=1, description="size of the state of latent dynamics")
-
-    @model_validator(mode="after")
-    def _check_solver(self) -> Self:
-        from difftop_ros.trajopt import LatentRollout  # here, as it needs torch
-        from difftop_ros.trajopt.solvers import offered
-
-        rollout = self.dynamics == "latent"
-        known = [n for n, s in offered().items() if s.form is None or (rollout and s.form is LatentRollout)]
-        if self.solver not in known:
-            raise ValueError(f"solver is {self.solver!r}; expected one of {known} with dynamics {self.dynamics!r}")
-        return self
-
-
-@register
 class BcOptions(DecoderOptions):
     """Behaviour cloning: a perceptron from the features to the chunk."""
 
@@ -124,6 +84,15 @@ class DiffusionOptions(DecoderOptions):
 
 
 @register
+class ZeroOptions(DecoderOptions):
+    """The middle of the range, always: the ablation of the base."""
+
+    name = "zero"
+    network = "difftop_ros.policies.bc:ZeroDecoder"
+    alone = False
+
+
+@register
 class ResidualOptions(RefiningOptions):
     """A base plus a learned correction: the ablation that an optimiser must beat."""
 
@@ -134,9 +103,40 @@ class ResidualOptions(RefiningOptions):
 
 
 @register
-class ZeroOptions(DecoderOptions):
-    """The middle of the range, always: the ablation of the base."""
+class DifftopOptions(RefiningOptions):
+    """An optimiser refines a base's plan by a learned cost, trained through the solve."""
 
-    name = "zero"
-    network = "difftop_ros.policies.bc:ZeroDecoder"
-    alone = False
+    name = "difftop"
+    network = "difftop_ros.policies.difftop:DifftopNet"
+
+    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho ||a - a_base||^2, in scaled actions: "
+                            "higher stays nearer to the base's plan")  # fmt: skip
+    dynamics: Literal["none", "latent"] = Field(
+        "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
+    )
+    solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
+                        "for latent dynamics; the others: docs/trajopt.md")  # fmt: skip
+    iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
+    cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
+    code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")
+    code_modes: int = Field(1, ge=1, description="modes of the prior over codes: 1 is a Gaussian, more can tell "
+                            "several good ways apart")  # fmt: skip
+    code_samples: int = Field(1, ge=1, description="codes tried per plan; the plan of lowest cost is kept, and the "
+                              "cost is trained to tell")  # fmt: skip
+    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the code")
+    prior_width: int = Field(256, ge=1, description="width of the prior's hidden layer")
+    posterior_width: int = Field(256, ge=1, description="width of the posterior's hidden layer")
+    cost_width: int = Field(256, ge=1, description="width of the cost's hidden layers, and of the dynamics'")
+    cost_outputs: int = Field(64, ge=1, description="numbers whose squares the cost sums up")
+    state: int = Field(64, ge=1, description="size of the state of latent dynamics")
+
+    @model_validator(mode="after")
+    def _check_solver(self) -> Self:
+        from difftop_ros.trajopt import LatentRollout  # here, as it needs torch
+        from difftop_ros.trajopt.solvers import offered
+
+        rollout = self.dynamics == "latent"
+        known = [n for n, s in offered().items() if s.form is None or (rollout and s.form is LatentRollout)]
+        if self.solver not in known:
+            raise ValueError(f"solver is {self.solver!r}; expected one of {known} with dynamics {self.dynamics!r}")
+        return self

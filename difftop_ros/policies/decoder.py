@@ -18,7 +18,7 @@ Box = tuple[Tensor, Tensor]  # lowest and highest scaled action, (B, H, A) each
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a decoder reads and makes: features of the whole window, features of one frame, steps and joints of a chunk."""
+    """What a decoder reads and makes: features of the window, features of one frame; steps and joints of a chunk."""
 
     features: int
     frame: int

@@ -113,7 +113,7 @@ class Policy:
                 "prepare it with these"
             )
         scale, offset = self.net.scaler.affine(origin)
-        found = []
+        found: list[Added] = []
         for term in terms:
             data = (tensor.to(scale).expand(len(origin), *tensor.shape) for tensor in term.data)
             found.append((InUnits(term), (scale, offset, *data)))
@@ -153,8 +153,8 @@ class Policy:
     def prepare(self, backend: str, terms: Sequence[CostTerm] = ()) -> None:
         """Compile the solve ('compile', half a minute), capture it ('cuda_graph'), both, or neither ('none').
 
-        Plans are the same to rounding, and sooner there. terms: those that `act` will be given. Raises PolicyError for a policy that solves nothing, and
-        TrajoptError for a solver, device or cost that does not allow it.
+        Plans are the same to rounding, and sooner there. terms: those that `act` will be given. Raises PolicyError for
+        a policy that solves nothing, and TrajoptError for a solver, device or cost that does not allow it.
         """
         if not isinstance(self.net, DifftopNet):
             raise PolicyError(

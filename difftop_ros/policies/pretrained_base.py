@@ -32,12 +32,15 @@ def _own(config: PolicyConfig) -> RefiningOptions:
 
 
 def take_base(net: PolicyNet) -> None:
-    """Put what the folder net.config.base_from has trained into `net`; with base_training 'frozen' it stays so.
+    """Put what the folder in base_from, if there is one, has trained into `net`; 'frozen', it stays so.
 
-    The folder's encoder serves base and cost alike. Raises PolicyError if it is not the base the configuration asks
-    for, or was trained for other observations, commands or sizes.
+    The folder's encoder serves base and cost alike. Raises PolicyError if it was trained for other observations,
+    commands or sizes.
     """
-    config, own = net.config, _own(net.config)
+    config = net.config
+    if not config.refines or not _own(config).base_from:
+        return
+    own = _own(config)
     other = load_policy(own.base_from).net
     differing = [
         f"{name} {getattr(other.config, name)} instead of {getattr(config, name)}"

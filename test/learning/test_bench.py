@@ -11,8 +11,8 @@ import pytest
 
 from difftop_ros.commands.bench import cells as bench
 from difftop_ros.commands.bench import report as bench_report
+from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import COMPARED_UNNAMED
 
 SHARED = {"demos": 2, "steps": 3, "batch": 8, "episodes": 2, "horizon": 4, "obs_steps": 1, "replan_every": 2}
 
@@ -70,9 +70,9 @@ def test_cells_that_cannot_be(changes, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("difftop:hidden", "expected NAME=VALUE"),
+        ("difftop:horizon", "expected NAME=VALUE"),
         ("difftop:nothing=1", "expected NAME=VALUE"),
-        ("difftop:hidden=x", "hidden is 'x'"),
+        ("difftop:cost_width=x", "cost_width is 'x'"),
         ("guess", "policy is 'guess'"),
     ],
 )

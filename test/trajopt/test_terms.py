@@ -159,7 +159,9 @@ def test_a_captured_solve_follows_weights_that_change(backend: str) -> None:
     prepared = prepare(*there(2.0), options, backend)
     for weight in (2.0, 0.0, 7.0):
         problem, start = there(weight)
-        assert torch.allclose(prepared(problem.context, start).actions, solve(problem, start, options).actions, atol=1e-3)
+        assert torch.allclose(
+            prepared(problem.context, start).actions, solve(problem, start, options).actions, atol=1e-3
+        )
 
 
 def latent() -> Problem:
