@@ -69,7 +69,7 @@ class Options(BaseModel):
         """The fields that are values, not further settings, in their order."""
         found = []
         for name, field in cls.model_fields.items():
-            kind = get_origin(field.annotation) or field.annotation
+            kind: Any = get_origin(field.annotation) or field.annotation
             kind = str if kind is Literal else kind
             if kind in (str, int, float, tuple):
                 found.append(Option(name, field.default, field.description or "", kind, _choices(field)))

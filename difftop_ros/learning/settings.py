@@ -77,7 +77,7 @@ class TrainSettings(Options):
 
     error = TrainingError
 
-    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     steps: int = Field(3000, ge=1, description="optimisation steps")
     batch: int = Field(64, ge=1, description="windows per step")

@@ -75,14 +75,15 @@ class RefiningOptions(OwnOptions):
         return self
 
 
-Kind = TypeVar("Kind", bound=type[OwnOptions])
+Kind = TypeVar("Kind", bound=OwnOptions)
 _REGISTERED: dict[str, type[OwnOptions]] = {}
 
 
-def register(kind: Kind) -> Kind:
+def register(kind: type[Kind]) -> type[Kind]:
     """Make a policy known under `kind.name`; a decorator. Raises PolicyError if another has the name, or an option."""
     taken = {name: other for other in _REGISTERED.values() for name in other.model_fields}
-    for name in kind.model_fields.keys() - RefiningOptions.model_fields.keys():
+    fields: dict[str, Any] = kind.model_fields
+    for name in fields.keys() - RefiningOptions.model_fields.keys():
         if name in PolicyConfig.model_fields or taken.get(name, kind).name != kind.name:
             raise PolicyError(f"policy {kind.name!r} has an option {name!r}, which there is already; rename it")
     if _REGISTERED.setdefault(kind.name, kind) is not kind:
@@ -145,7 +146,7 @@ class PolicyConfig(Options):
         "", description="joints that read a hand's place in the clouds' frame, to see points from there: "
         "hand_x,hand_y,hand_z"
     )  # fmt: skip
-    own: SerializeAsAny[OwnOptions]
+    own: SerializeAsAny[OwnOptions] = Field(default_factory=lambda: registered()["difftop"]())
     of_base: SerializeAsAny[DecoderOptions] | None = None
 
     @model_validator(mode="before")

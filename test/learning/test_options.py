@@ -106,8 +106,8 @@ def test_settings_survive_their_record(tmp_path: Path) -> None:
     settings = TrainSettings(policy=PolicyConfig(base="ibc"), augment=AugmentSettings(joint_noise=0.2), seed=3)
     settings.record(tmp_path, {"contract": "abc"})
     settings.check_resumable(tmp_path, {"contract": "abc"})
-    with pytest.raises(TrainingError, match="policy.ibc_negatives was 64, is 9"):
+    with pytest.raises(TrainingError, match=r"policy\.ibc_negatives was 64, is 9"):
         policy = settings.policy.replace(ibc_negatives=9)
         settings.replace(policy=policy).check_resumable(tmp_path, {"contract": "abc"})
-    with pytest.raises(TrainingError, match="policy.base was 'ibc', is 'bc'"):
+    with pytest.raises(TrainingError, match=r"policy\.base was 'ibc', is 'bc'"):
         settings.replace(policy=PolicyConfig()).check_resumable(tmp_path, {"contract": "abc"})

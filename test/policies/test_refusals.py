@@ -79,9 +79,9 @@ def test_weights_that_are_not_finite(folder):
 
 
 CONFIGS = [
-    ("horizn: 4\n", "unknown settings ['horizn']"),
-    ("horizon: four\n", "horizon is 'four'; expected int"),
-    ("horizon: true\n", "horizon is True; expected int"),
+    ("horizn: 4\n", "has no settings ['horizn']; expected some of ['action_frame'"),
+    ("horizon: four\n", "horizon is 'four'; expected a whole number"),
+    ("horizon: true\n", "horizon is True; expected a whole number"),
     ("horizon: 0\n", "horizon is 0"),
     ("proximal: 0.0\n", "proximal"),
     ("solver: ilqr\n", "solver is 'ilqr'"),
