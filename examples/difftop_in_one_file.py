@@ -14,17 +14,18 @@ and a plan is the solution of a small optimisation problem in a box,
     a = argmin_a  c(a, h, z) + rho/2 ||a - a_base||^2,
 
 so that limits hold whatever was learned. Training asks that with z from the posterior the solution be the expert's
-actions: loss = ||a - a*||^2 + ||a_base - a*||^2 + beta KL(q || p). The gradient of the solution comes from the condition
-that it is one (the implicit function theorem), not from the iterations that found it. In acting, z is the prior's.
+actions: loss = ||a - a*||^2 + ||a_base - a*||^2 + beta KL(q || p). The solution's gradient comes from the condition that
+it is one (the implicit function theorem), not from the iterations that found it. In acting, z is the prior's.
 
 The toy: a point goes from the left to the right round a disc, and half of the demonstrations pass above it, half below,
 whatever the start. Their mean goes through the disc. That is what the base learns; the latent picks one of the ways.
-The package's own policy (difftop_ros/policies/difftop.py) is the same with cameras, clouds, other bases and dynamics.
+The package's policy (difftop_ros/policies/difftop.py) is the same with cameras, clouds, other bases and dynamics.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from pathlib import Path
@@ -37,7 +38,9 @@ from difftop_ros.trajopt import Problem, Solution, SolverOptions, solve
 HORIZON, JOINTS, FEATURES, LATENT, MODES = 8, 2, 32, 4, 4
 RHO, BETA = 0.5, 0.01
 RADIUS = 0.35  # of the disc around the origin [m]
-SOLVER = SolverOptions(method="qn", iterations=8, tolerance=1e-4, curvature_floor=0.5 * RHO, cg_iterations=20)
+SOLVER = SolverOptions(
+    method="qn", iterations=8, tolerance=1e-4, curvature_floor=0.5 * RHO, dense_limit=0, cg_iterations=20
+)
 
 
 def demonstrations(count: int) -> tuple[Tensor, Tensor]:
@@ -61,7 +64,7 @@ def clears(start: Tensor, plan: Tensor) -> Tensor:
 def perceptron(*sizes: int) -> nn.Sequential:
     """Smooth between its layers, as the optimiser differentiates it twice."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:]):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -168,7 +171,7 @@ def draw(start: Tensor, plans: dict[str, Tensor], out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Learns to pass a disc, and draws plans beside those of its base.")
-    parser.add_argument("--steps", type=int, default=500, help="optimisation steps (default: 500)")
+    parser.add_argument("--steps", type=int, default=300, help="optimisation steps (default: 300)")
     parser.add_argument("--out", type=Path, default=Path("difftop.png"), help="the figure (default: difftop.png)")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -179,5 +182,5 @@ if __name__ == "__main__":
     with torch.no_grad():
         plan, base = policy.act(start)
     draw(start, {"demonstrations": expert, "base": base, "DiffTOP": plan}, args.out)
-    print(f"of unseen starts, round the disc: base {clears(start, base).float().mean():.0%}, "
-          f"DiffTOP {clears(start, plan).float().mean():.0%}; figure: {args.out}")  # fmt: skip
+    rates = [f"{clears(start, found).float().mean():.0%}" for found in (base, plan)]
+    print(f"of unseen starts, round the disc: base {rates[0]}, DiffTOP {rates[1]}; figure: {args.out}")

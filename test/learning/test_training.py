@@ -57,12 +57,11 @@ def test_pictures_train_too(arm, small, tmp_path):
 
 @pytest.mark.parametrize("name", ["bc_rnn", "ibc", "diffusion", "residual"])
 def test_every_policy_trains_by_the_same_loop(episodes, small, tmp_path, name):
-    sizes = {"ibc_negatives": 8, "ibc_candidates": 16, "diffusion_inference_steps": 3}
-    settings = small(steps=4, ema=0.5, checkpoint_every=2, policy={"policy": name, "obs_steps": 2, **sizes})
+    settings = small(steps=4, ema=0.5, checkpoint_every=2, policy={"policy": name, "obs_steps": 2})
     policy = train(episodes, settings, tmp_path / "model")
     obs = WindowDataset(episodes, 2, 4)[5]["obs"]
     assert np.array_equal(load_policy(tmp_path / "model").act(obs).actions, policy.act(obs).actions)
-    steps = [torch.load(path, weights_only=False) for path in checkpoints(tmp_path / "model/checkpoints")]
+    steps = [torch.load(path, weights_only=True) for path in checkpoints(tmp_path / "model/checkpoints")]
     weights = policy.net.state_dict()
     averaged = [all(torch.equal(s["state_dict"][f"net.{key}"], weights[key]) for key in weights) for s in steps]
     raw = [s["current_model_state"] for s in steps]
