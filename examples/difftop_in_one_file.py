@@ -13,9 +13,9 @@ and a plan is the solution of a small optimisation problem in a box,
 
     a = argmin_a  c(a, h, z) + rho/2 ||a - a_base||^2,
 
-so that limits hold whatever was learned. Training asks that with z from the posterior the solution be the expert's
-actions: loss = ||a - a*||^2 + ||a_base - a*||^2 + beta KL(q || p). The solution's gradient comes from the condition that
-it is one (the implicit function theorem), not from the iterations that found it. In acting, z is the prior's.
+so that limits hold whatever was learned. Training asks that with z from the posterior the solution be what the expert
+did: loss = ||a - a*||^2 + ||a_base - a*||^2 + beta KL(q || p). The solution's gradient comes from the condition that it
+is one (the implicit function theorem), not from the iterations that found it. In acting, z is the prior's.
 
 The toy: a point goes from the left to the right round a disc, and half of the demonstrations pass above it, half below,
 whatever the start. Their mean goes through the disc. That is what the base learns; the latent picks one of the ways.
@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import torch
+from matplotlib import pyplot
 from torch import Tensor, nn
 
 from difftop_ros.trajopt import Problem, Solution, SolverOptions, solve
@@ -38,9 +39,7 @@ from difftop_ros.trajopt import Problem, Solution, SolverOptions, solve
 HORIZON, JOINTS, FEATURES, LATENT, MODES = 8, 2, 32, 4, 4
 RHO, BETA = 0.5, 0.01
 RADIUS = 0.35  # of the disc around the origin [m]
-SOLVER = SolverOptions(
-    method="qn", iterations=8, tolerance=1e-4, curvature_floor=0.5 * RHO, dense_limit=0, cg_iterations=20
-)
+SOLVER = SolverOptions(iterations=8, tolerance=1e-4, curvature_floor=0.5 * RHO, dense_limit=0, cg_iterations=20)
 
 
 def demonstrations(count: int) -> tuple[Tensor, Tensor]:
@@ -120,9 +119,8 @@ class DiffTop(nn.Module):
         # detached: the base is trained by its own loss alone, so that it stays what behaviour cloning would be
         plan = self.plan(features, latent, base.detach()).actions
         kl = divergence(mean, log_variance, *self.prior_modes(features))
-        plan_error, base_error = (plan - expert).square().mean(), (base - expert).square().mean()
-        parts = {"plan": plan_error.item(), "base": base_error.item(), "kl": kl.item()}
-        return plan_error + base_error + BETA * kl, parts
+        errors = [(found - expert).square().mean() for found in (plan, base)]
+        return sum(errors) + BETA * kl, {"plan": errors[0].item(), "base": errors[1].item(), "kl": kl.item()}
 
 
 def divergence(mean: Tensor, log_variance: Tensor, weights: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
@@ -133,9 +131,8 @@ def divergence(mean: Tensor, log_variance: Tensor, weights: Tensor, means: Tenso
     return -torch.logsumexp(weights - each, dim=1).mean()
 
 
-def train(steps: int, seed: int = 0) -> DiffTop:
+def train(steps: int) -> DiffTop:
     """From 200 demonstrations, batches of 64."""
-    torch.manual_seed(seed)
     policy, (starts, experts) = DiffTop(), demonstrations(200)
     optimiser = torch.optim.Adam(policy.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps + 1)
@@ -148,14 +145,12 @@ def train(steps: int, seed: int = 0) -> DiffTop:
         optimiser.step()
         schedule.step()
         if step % 100 == 99:
-            print(f"step {step + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()), flush=True)
+            print(f"step {step + 1}", {name: round(value, 4) for name, value in parts.items()}, flush=True)
     return policy
 
 
 def draw(start: Tensor, plans: dict[str, Tensor], out: Path) -> None:
     """Each policy's ways from the same starts; red where they hit the disc."""
-    from matplotlib import pyplot
-
     figure, panels = pyplot.subplots(1, len(plans), figsize=(4 * len(plans), 3.2), sharey=True)
     for axes, (title, plan) in zip(panels, plans.items()):
         clear = clears(start, plan)
@@ -164,17 +159,17 @@ def draw(start: Tensor, plans: dict[str, Tensor], out: Path) -> None:
             axes.plot(*way.T, color="tab:blue" if good else "tab:red", alpha=0.5, lw=1)
         axes.set(title=f"{title}: {clear.float().mean():.0%} get round", aspect="equal", xlabel="x [m]")
     panels[0].set_ylabel("y [m]")
-    figure.tight_layout()
-    figure.savefig(out, dpi=110)
-    pyplot.close(figure)
+    figure.savefig(out, dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Learns to pass a disc, and draws plans beside those of its base.")
-    parser.add_argument("--steps", type=int, default=300, help="optimisation steps (default: 300)")
+    parser.add_argument("--steps", type=int, default=500, help="optimisation steps (default: 500)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("difftop.png"), help="the figure (default: difftop.png)")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
     began = time.monotonic()
     policy = train(args.steps)
     print(f"trained in {time.monotonic() - began:.0f} s")
