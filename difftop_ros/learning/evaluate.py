@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.messages import ObservationError
 from difftop_ros.policies import Policy
+from difftop_ros.sim.robot import SimulatedRobot
 
 EVALUATION_SEED = 1_000_000  # first start of an evaluation; recordings use seeds far below
 

@@ -18,8 +18,8 @@ from difftop_ros.learning.evaluate import EVALUATION_SEED, Evaluation, Outcome, 
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.report import Film, plot_losses, write_card
 from difftop_ros.learning.settings import TrainSettings
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.policies import Policy, resolve_device
+from difftop_ros.sim.robot import SimulatedRobot
 
 
 @dataclass(frozen=True)

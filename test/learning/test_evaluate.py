@@ -14,10 +14,10 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.evaluate import Evaluation, Outcome, evaluate, shifted
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.run import evaluate_model
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.paths import share_path
 from difftop_ros.policies import DifftopNet, Policy, PolicyOutput
 from difftop_ros.sim import make_expert
+from difftop_ros.sim.robot import SimulatedRobot
 
 
 def panda(seconds: float, joints_only: bool = True) -> Contract:

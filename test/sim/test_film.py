@@ -7,8 +7,7 @@ import pytest
 
 from difftop_ros.errors import UserError
 from difftop_ros.sim import make_world
-from difftop_ros.sim.mujoco.camera import Snapshot
-from difftop_ros.sim.mujoco.film import Film, Take, write_gif, write_png, write_video
+from difftop_ros.sim.film import Film, Take, write_gif, write_png, write_video
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def takes():
         start, states = world.joint_state()[0], []
         for step in range(12):
             world.step(start + np.array([0.05 * sign * step, *[0] * 7]), 0.05)
-            states.append(Snapshot.of(world.data))
+            states.append(world.snapshot())
         made.append(Take(f"take {sign}", success, states))
     world.close()
     return made

@@ -113,7 +113,7 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
     """Runs all episodes; the summary and the takes for the film. Whatever happens, nothing is left running."""
     from difftop_ros.commands.demo.closed_loop import Demo, DemoOptions, machine
     from difftop_ros.commands.demo.report import line, summarise
-    from difftop_ros.sim.mujoco.film import Take
+    from difftop_ros.sim.film import Take
 
     contract, obs_steps = _model_facts(args.model)
     limit_s = args.seconds or contract.episode.max_seconds
@@ -144,13 +144,12 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
 
 def _film(args: argparse.Namespace, task: str, takes: list[Any]) -> None:
     """Video, GIF and contact sheet, drawn from the recorded states now that no control loop can be disturbed."""
-    from difftop_ros.nodes.simulation.mujoco.state import STATE_HZ
-    from difftop_ros.sim.mujoco import film
-    from difftop_ros.sim.mujoco.world import World
+    from difftop_ros.nodes.simulation.state import STATE_HZ
+    from difftop_ros.sim import film, make_world
 
     contract = _model_facts(args.model)[0]
     print("drawing the video ...", flush=True)
-    world = World(task, contract.sim.model or None, *FILM_SIZE)
+    world = make_world(task, contract.sim.model or None, width=FILM_SIZE[0], height=FILM_SIZE[1])
     camera = next((c for c in FILM_CAMERAS if c in world.cameras), world.cameras[0])
     shown = film.Film(world, camera)
     try:

@@ -13,13 +13,13 @@ pytest.importorskip("metaworld", reason="the extra [metaworld] is not installed"
 from difftop_ros.contract import load_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.messages import encode as messages
 from difftop_ros.messages.encode import rosbags_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
 from difftop_ros.sim.mujoco.metaworld import task_names
+from difftop_ros.sim.robot import SimulatedRobot
 
 PUSH = "metaworld/push-v3"
 CONTRACTS = ("metaworld_cloud", "metaworld_image", "metaworld_state")

@@ -10,7 +10,7 @@ from difftop_ros.contract import load_contract
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
-from difftop_ros.sim.mujoco.cloud import depth_to_cloud, transform_points
+from difftop_ros.sim.cloud import depth_to_cloud, transform_points
 from difftop_ros.sim.mujoco.expert import run_trial
 from difftop_ros.sim.mujoco.tasks import TASK_NAMES
 

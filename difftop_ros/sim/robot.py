@@ -1,4 +1,4 @@
-"""A robot contract on top of a simulated world, in one process and in lock step: for evaluation without ROS.
+"""A robot contract on top of a simulated world, in one process and in lock step: for learning without ROS.
 
 The messages are those the simulation bridge publishes and the frames those the live node sees, by the same functions.
 """
@@ -14,8 +14,8 @@ from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationPipeline
 from difftop_ros.messages import encode as messages
 from difftop_ros.sim import make_world
+from difftop_ros.sim.cloud import DepthProjector
 from difftop_ros.sim.interface import require_mode
-from difftop_ros.sim.mujoco.cloud import DepthProjector
 
 
 class SimulatedRobot:
