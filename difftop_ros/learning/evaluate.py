@@ -118,7 +118,7 @@ def _episode(
     robot.reset(seed)
     policy.reset()
     period = 1 / policy.contract.rate_hz
-    limit = round(min(robot.contract.episode.max_seconds, robot.world.task.max_seconds) * policy.contract.rate_hz)
+    limit = robot.max_steps
     history: list[dict[str, np.ndarray]] = []
     times: list[float] = []
     plan, age = None, 0

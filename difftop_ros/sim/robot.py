@@ -41,6 +41,11 @@ class SimulatedRobot:
         self._projectors: dict[str, DepthProjector] = {}
         self.pictures: dict[str, np.ndarray] = {}
 
+    @property
+    def max_steps(self) -> int:
+        """Policy steps of the longest episode: what the contract and the task allow both."""
+        return round(min(self.contract.episode.max_seconds, self.world.task.max_seconds) * self.contract.rate_hz)
+
     def reset(self, seed: int) -> None:
         """Start the episode of `seed`; the command is the measured position until the first `apply`."""
         self.world.reset(seed)
