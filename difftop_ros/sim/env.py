@@ -15,7 +15,7 @@ from difftop_ros.sim.robot import SimulatedRobot
 Frames = dict[str, np.ndarray]
 
 
-class ContractEnv(gymnasium.Env[Frames, np.ndarray]):
+class ContractEnv(gymnasium.Env[Any, np.ndarray]):
     """Observes what the contract observes, acts as it commands, at its rate_hz, in lock step.
 
     observation_space: Dict of the contract's observations: uint8 (h, w, 3) pictures, float32 others, as
@@ -26,6 +26,8 @@ class ContractEnv(gymnasium.Env[Frames, np.ndarray]):
     """
 
     metadata = {"render_modes": ["rgb_array"]}
+    observation_space: gymnasium.spaces.Dict
+    action_space: gymnasium.spaces.Box
 
     def __init__(
         self,

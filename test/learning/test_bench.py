@@ -106,7 +106,7 @@ def test_rates_and_their_intervals():
     assert both.mean == pytest.approx(0.425) and both.low < 0.425 < both.high and other.low == 0
 
 
-def _wilson_roots(good: int, n: int, z: float = 1.96) -> list[float]:
+def _wilson_roots(good: int, n: int, z: float = 1.959963984540054) -> list[float]:
     p = good / n
     a, b, c = 1 + z * z / n, -(2 * p + z * z / n), p * p
     root = math.sqrt(b * b - 4 * a * c)
