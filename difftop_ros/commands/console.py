@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -49,9 +51,19 @@ class StatusLine:
     Use it as a context manager: on a terminal, what is printed meanwhile (sys.stdout, sys.stderr) appears above it.
     """
 
-    def __init__(self, stream: TextIO | None = None, every_s: float = 20.0, live_every_s: float = 0.5) -> None:
-        """stream: sys.stderr for None."""
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        every_s: float = 20.0,
+        live_every_s: float = 0.5,
+        compiled_logs: bool = False,
+    ) -> None:
+        """stream: sys.stderr for None; compiled_logs: what compiled libraries log to stderr appears above it too, as
+        ROS does, for which Python's sys.stderr is not enough; the stream is another one then.
+        """
         self._stream = stream or sys.stderr
+        self._compiled_logs = compiled_logs and sys.stderr.isatty()
+        self._logs: _CompiledLogs | None = None
         self._live_stream = self._stream.isatty()
         self._every_s = live_every_s if self._live_stream else every_s
         self._next = 0.0
@@ -77,6 +89,9 @@ class StatusLine:
         """Takes the line away, or leaves it as it is; may be called twice."""
         if self._live is not None:
             self._live.transient = not keep
+            if self._logs is not None:
+                self._logs.end()
+                self._logs = None
             self._live.stop()
             self._live = None
 
@@ -96,7 +111,34 @@ class StatusLine:
                 redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
             )  # fmt: skip
             self._live.start()
+            if self._compiled_logs:
+                self._logs = _CompiledLogs(self._live.console)
         return self._live
+
+
+class _CompiledLogs:
+    """Until `end`, lines that this process and its children write to file descriptor 2 are printed by the console."""
+
+    def __init__(self, console: Console) -> None:
+        sys.stderr.flush()
+        self._kept = os.dup(2)
+        source, sink = os.pipe()
+        os.dup2(sink, 2)
+        os.close(sink)
+        self._thread = threading.Thread(target=self._print, args=(source, console), name="logs", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _print(source: int, console: Console) -> None:
+        with os.fdopen(source, errors="replace") as lines:
+            for line in lines:
+                console.print(line.rstrip("\n"))
+
+    def end(self) -> None:
+        """The descriptor is what it was; lines on their way are printed, unless a child keeps the pipe for a second."""
+        os.dup2(self._kept, 2)
+        os.close(self._kept)
+        self._thread.join(1.0)
 
 
 class ProgressLine(StatusLine):

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = ros_arguments(args)
     # A simulation runs on this machine and keeps to it, as `difftop sim` does; a robot's topics come over the network.
     prepare(local_only=args.sim_time and not args.network)
-    with StatusLine(sys.stdout, every_s=5.0) as line:
+    with StatusLine(sys.stdout, every_s=5.0, compiled_logs=True) as line:
 
         def show(node: Any) -> None:
             if node.state == "active" and line.due():

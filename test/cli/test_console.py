@@ -115,6 +115,19 @@ def test_a_long_status_stays_on_one_line() -> None:
     assert len(line) == 80 and line.startswith("ccc")
 
 
+def test_logs_of_compiled_libraries_stand_above_the_live_line() -> None:
+    code = (
+        "from difftop_ros.commands.console import StatusLine\nimport os, subprocess, sys\n"
+        "with StatusLine(sys.stdout, live_every_s=0.0, compiled_logs=True) as line:\n"
+        "    line.show('status')\n    os.write(2, b'a log of this process\\n')\n"
+        "    subprocess.run(['sh', '-c', 'echo a log of a child >&2'])\n"
+        "    line.show('status', last=True)\n"
+        "os.write(2, b'and as before afterwards\\n')"
+    )
+    lines = [line for line in screen(on_terminal(code)) if line]
+    assert lines == ["a log of this process", "a log of a child", "status", "and as before afterwards"]
+
+
 def test_a_status_that_is_not_due_is_not_shown() -> None:
     stream = io.StringIO()
     line = StatusLine(stream, every_s=60.0)
