@@ -10,15 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from difftop_ros.learning.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
-    from typing_extensions import Self
 
+Line = TypeVar("Line", bound="StatusLine")
 _WIDE = 1000  # columns of what is not a terminal: nothing is wrapped or cut there
 
 
@@ -95,7 +95,7 @@ class StatusLine:
             self._live.stop()
             self._live = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Line) -> Line:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from difftop_ros.errors import require_package
 from difftop_ros.sim.errors import SimError
 
 if TYPE_CHECKING:
     from difftop_ros.sim.interface import SimExpert, Simulator, SimWorld
 
-__all__ = ["make_expert", "make_world", "register", "suites"]
+__all__ = ["make_expert", "make_world", "register", "require_simulator", "suites"]
 DEFAULT_SUITE = "panda"
 ENTRY_POINTS = "difftop_ros.simulators"
 _OURS = {DEFAULT_SUITE: "difftop_ros.sim.mujoco.panda", "metaworld": "difftop_ros.sim.mujoco.metaworld"}
@@ -50,8 +51,25 @@ def make_expert(world: SimWorld) -> SimExpert:
     return _simulator(world.task.name).make_expert(world)
 
 
+def require_simulator(task: str, what: str) -> None:
+    """Raises UserError saying that `what` needs a package, if the task's simulator is not there; before long work."""
+    suite = _suite(task)
+    if suite not in suites():
+        raise _unknown(task)
+    if suite in _OURS and suite not in _REGISTERED:
+        require_package("mujoco", what)
+
+
+def _suite(task: str) -> str:
+    return task.split("/")[0] if "/" in task else DEFAULT_SUITE
+
+
+def _unknown(task: str) -> SimError:
+    return SimError(f"task '{task}' is of the suite '{_suite(task)}', which is not installed; known are {suites()}")
+
+
 def _simulator(task: str) -> Simulator:
-    suite = task.split("/")[0] if "/" in task else DEFAULT_SUITE
+    suite = _suite(task)
     if suite in _REGISTERED:
         return _REGISTERED[suite]
     found: Any = None
@@ -61,7 +79,7 @@ def _simulator(task: str) -> Simulator:
         if found is None and point.name == suite:
             found = point.load()
     if found is None:
-        raise SimError(f"task '{task}' is of the suite '{suite}', which is not installed; known are {suites()}")
+        raise _unknown(task)
     return found
 
 

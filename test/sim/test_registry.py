@@ -113,6 +113,16 @@ def test_an_installed_package_is_found_by_its_entry_point(toy: Any, tmp_path: Pa
 def test_an_unknown_suite_names_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"suite 'moon'.*'metaworld'.*'panda'"):
         sim.make_world("moon/dust")
+    with pytest.raises(UserError, match="suite 'moon'"):
+        sim.require_simulator("moon/dust", "a trip")
+
+
+def test_a_simulator_of_one_s_own_needs_no_mujoco(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    sim.register("toy", toy)
+    sim.require_simulator("toy/point", "a trip")
+    with pytest.raises(UserError, match=r"a trip: .*'mujoco'.*\[sim\]"):
+        sim.require_simulator("push", "a trip")
 
 
 def test_asking_for_suites_loads_no_simulator() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import time
 from pathlib import Path
@@ -72,9 +71,9 @@ def _check(args: argparse.Namespace) -> None:
     from difftop_ros.errors import UserError
     from difftop_ros.nodes.policy.parameters import assignment
     from difftop_ros.paths import share_path
+    from difftop_ros.sim import require_simulator
 
-    if importlib.util.find_spec("mujoco") is None:
-        raise UserError("the demo needs the simulator mujoco; 'make setup', or pip install 'difftop_ros[ros,sim]'")
+    require_simulator(args.task, "the demo")
     args.model = args.model or share_path(DEFAULT_MODEL)
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")

@@ -16,6 +16,7 @@ import numpy as np
 
 from difftop_ros.errors import UserError
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.interface import SimExpert, SimWorld
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
 from difftop_ros.sim.mujoco.panda import PANDA_HOME, PandaWorld
 from difftop_ros.sim.mujoco.tasks import TASK_NAMES, Scene
@@ -156,7 +157,7 @@ class Trial:
     largest_change: float
 
 
-def run_trial(world: PandaWorld, expert: Expert, seed: int, stay_steps: int = 5) -> Trial:
+def run_trial(world: SimWorld, expert: SimExpert, seed: int, stay_steps: int = 5) -> Trial:
     """One episode without rendering, ended `stay_steps` after the success or at the task's time limit."""
     world.reset(seed)
     before = world.joint_state()[0]
