@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("metaworld", reason="the extra [metaworld] is not installed")
 
 from difftop_ros import sim
-from difftop_ros.contract import Contract, PointCloudObs, load_contract
+from difftop_ros.contract import Contract, DepthCloudObs, PointCloudObs, load_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
 from difftop_ros.messages import encode as messages
@@ -210,7 +210,7 @@ def test_the_contracts_differ_in_their_eyes_alone() -> None:
     world = make_world(PUSH)
     assert 1 / contract.rate_hz == pytest.approx(world.step_s)
     cloud = contract.observations["cloud"]
-    assert isinstance(cloud, PointCloudObs)
+    assert isinstance(cloud, (DepthCloudObs, PointCloudObs))
     transform = cloud.transform
     assert transform is not None
     from difftop_ros.messages.clouds import rotation_matrix

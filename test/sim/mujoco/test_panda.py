@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from difftop_ros.contract import PointCloudObs, load_contract
+from difftop_ros.contract import DepthCloudObs, PointCloudObs, load_contract
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 from difftop_ros.sim.cloud import depth_to_cloud, transform_points
@@ -167,7 +167,7 @@ def test_the_demo_contract_knows_where_the_front_camera_is() -> None:
     world = make_world("lift")
     assert list(world.joint_names) == contract.command.joint_names
     cloud = contract.observations["cloud"]
-    assert isinstance(cloud, PointCloudObs) and cloud.transform is not None
+    assert isinstance(cloud, (DepthCloudObs, PointCloudObs)) and cloud.transform is not None
     transform = cloud.transform
     x, y, z, w = transform.quat_xyzw
     rotation = np.empty(9)
