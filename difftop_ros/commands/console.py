@@ -42,7 +42,11 @@ def print_table(rows: Sequence[Mapping[str, Any]], stream: TextIO | None = None)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
-    console(stream or sys.stdout).print(table)
+    shown = console(stream or sys.stdout)
+    with shown.capture() as drawn:
+        shown.print(table)
+    for line in drawn.get().splitlines():
+        print(line.rstrip(), file=stream or sys.stdout)
 
 
 class StatusLine:

@@ -125,6 +125,16 @@ def test_a_simulator_of_one_s_own_needs_no_mujoco(toy: Any, monkeypatch: pytest.
         sim.require_simulator("push", "a trip")
 
 
+def test_only_the_worlds_themselves_know_mujoco() -> None:
+    """Evaluation, environment and films load none of it: they ask for the interface alone."""
+    code = (
+        "import sys\nfrom difftop_ros.learning import evaluate, report, run\nfrom difftop_ros.sim import film, robot\n"
+        "from difftop_ros.nodes.simulation import monitor, state\n"
+        "assert not {'mujoco', 'difftop_ros.sim.mujoco'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_asking_for_suites_loads_no_simulator() -> None:
     code = (
         "import sys; from difftop_ros.sim import suites; assert 'panda' in suites()\n"

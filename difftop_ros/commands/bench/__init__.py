@@ -157,10 +157,10 @@ def _successes(folder: Path) -> list[Path]:
 
 def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str], Path]) -> bool:
     """Spread the cells over worker processes, with a bar for each; False when it was stopped."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    from difftop_ros.commands.console import console
     from difftop_ros.commands.signals import EndSignals
 
     context = multiprocessing.get_context("spawn")
@@ -174,7 +174,7 @@ def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     failures = 0
-    with EndSignals() as asked, Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with EndSignals() as asked, Bars(*columns, console=console(sys.stderr), disable=not sys.stderr.isatty()) as bars:
         total = bars.add_task("all cells", total=len(todo))
         lines = [bars.add_task("starting", total=None) for _ in workers]
         for worker in workers:
