@@ -1,4 +1,4 @@
-# What a person types: set-up, demo, tests, the whole circle, checks. Each target first sets up what it needs; the
+# What a person types: set-up, demo, tests, the whole pipeline, checks. Each target first sets up what it needs; the
 # stamps under .venv/.stamps make that quick when nothing has changed. The work itself is done by tools/ and difftop.
 #
 #   make demo PYTHON=python3.12         another Python (3.10 to 3.13)
@@ -17,13 +17,13 @@ COLCON_BASE ?= build-colcon
 BUILD_TOOLS := setuptools wheel scikit-build-core pybind11 'cmake<4' ninja
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test circle lint colcon clean distclean
+.PHONY: help setup demo test pipeline lint colcon clean distclean
 
 help:
 	@echo "make setup    system libraries, virtual environment in $(VENV), ROS messages"
 	@echo "make demo     set up, then run the shipped policy closed loop on the simulated arm over ROS 2"
 	@echo "make test     set up, then run all tests          (TESTS='test/infra -k dds' for some)"
-	@echo "make circle   record demonstrations -> train -> evaluate, from nothing"
+	@echo "make pipeline record demonstrations -> train -> evaluate, from nothing"
 	@echo "make lint     ruff and mypy"
 	@echo "make colcon   build the ROS package with colcon and compare its message hashes with the pip build's"
 	@echo "make clean    remove builds and caches            (distclean: the virtual environment too)"
@@ -64,8 +64,8 @@ demo: setup
 test: setup
 	@$(BIN)/python -m pytest $(or $(TESTS),test)
 
-circle: setup
-	@$(BIN)/difftop circle $(CIRCLE_ARGS)
+pipeline: setup
+	@$(BIN)/difftop pipeline $(PIPELINE_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,8 +24,8 @@ EXTRAS = {
             "ros-visualization-msgs", "ros-rosgraph-msgs", "ros-lifecycle-msgs", "ros-rosidl-cli", "ros-rosidl-adapter",
             "ros-rosidl-generator-py", "ros-rosidl-generator-type-description", "ros-rosidl-typesupport-c",
             "ros-rosidl-typesupport-fastrtps-c", "catkin_pkg"],
-    # Simulated worlds and the scripted experts, pictures and videos of them.
-    "sim": ["mujoco", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
+    # Simulated worlds and the scripted experts, as gymnasium environments too; pictures and videos of them.
+    "sim": ["mujoco", "gymnasium", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
     # Meta-World's 50 tasks (it forgets to declare packaging), and data sets of robomimic.
     "metaworld": ["metaworld", "gymnasium", "packaging"],
     "datasets": ["h5py"],

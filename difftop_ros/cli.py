@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
 from difftop_ros import __version__
+from difftop_ros.commands.arguments import Parser
 from difftop_ros.errors import UserError, missing_package
 
 # verb -> its line in the overview; kept here so that the overview imports nothing
@@ -21,7 +21,7 @@ VERBS = {
     "run": "run a trained policy on a robot or in simulation, safely",
     "sim": "run a simulated robot behind the contract's ROS topics",
     "bench": "compare policies on equal terms: same demonstrations, encoders, steps and starts",
-    "circle": "record, train and evaluate from nothing, in one go",
+    "pipeline": "record, train and evaluate from nothing, in one go",
 }
 OVERVIEW = "a planning policy for your robot: trajectory optimisation, learned from rosbags"
 STEPS = """\
@@ -38,9 +38,7 @@ your robot in four steps:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; exit code 0 if it did its job, 2 for an error the user can put right, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="difftop", description=OVERVIEW, epilog=STEPS, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="difftop", description=OVERVIEW, epilog=STEPS)
     parser.add_argument("--version", action="version", version=f"difftop_ros {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -49,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb = verbs.add_parser(name, help=summary)
         if name == chosen:  # only the verb that is run gets imported
             importlib.import_module(f"difftop_ros.commands.{name}").add_arguments(verb)
+    parser.refuse_misspelt(words)
     args = parser.parse_args(words)
     try:
         try:

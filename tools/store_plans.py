@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.policies import load_policy
+from difftop_ros.sim.robot import SimulatedRobot
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "test/policies/stored"

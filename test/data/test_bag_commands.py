@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_inspect_prints_rates_gaps_and_ages(tmp_path, write_bag, episode, contra
     cloud = next(row for row in said.splitlines() if row.startswith("/points")).split()
     # Six clouds are missing: .9 s to 1.5 s; clouds are received 2 ms after their stamp.
     assert cloud[1] == "25" and float(cloud[3]) == pytest.approx(600, abs=1) and cloud[6:9] == ["2.0", "/", "2.0"]
-    assert "warning  cloud        '/points' has a gap of 600 ms" in said and "ok       joints" in said
+    assert re.search("warning +cloud +'/points' has a gap of 600 ms", said) and re.search("ok +joints", said)
     sheet = cv2.imread(str(tmp_path / "strip.png"))
     assert sheet.shape[0] == 138 and sheet[20:].max() > 100
 
@@ -75,7 +76,7 @@ def test_contract_check_against_a_bag(tmp_path, write_bag, episode, contract_fil
     bad = write_bag(tmp_path / "bad", [e for e in episode(steps=12) if e[0] != "/points"])
     assert run(contract_command, "check", contract_file, "--bag", bad) == 1
     said = capsys.readouterr().out
-    assert "error    cloud        topic '/points' is missing; there are ['/command'" in said
+    assert re.search(r"error +cloud +topic '/points' is missing; there are \['/command'", said)
     assert run(contract_command, "show", contract_file) == 0
     assert "# sha256" in capsys.readouterr().out
 

@@ -136,7 +136,7 @@ def test_steps_that_are_not_finite_split_the_episode_and_are_counted(tmp_path, c
     assert second.status == "skipped" and "episode 'episode_1', step 0, key 'point_cloud'" in second.reason
     assert third.steps == 35
     assert [e.steps for e in EpisodeDataset(tmp_path / "out")] == [5, 6, 7, 35]
-    assert "skipped a.zarr:episode_1: " in report.table()
+    assert "skipped a.zarr:episode_1: " in "\n".join(report.notes())
 
 
 def test_what_an_episode_lacks_costs_that_episode_alone(tmp_path, image_contract):

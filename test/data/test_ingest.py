@@ -64,7 +64,7 @@ def test_the_cache_is_used_and_notices_changes(tmp_path, contract, write_bag, ep
     ingest(bags[:2], contract, tmp_path / "data", progress=progress)
     report = ingest(find_bags([tmp_path / "bags"]), contract, tmp_path / "data", progress=progress)
     assert seen == [(1, 2, "ingested"), (2, 2, "ingested"), (1, 3, "cached"), (2, 3, "cached"), (3, 3, "ingested")]
-    assert report.episodes == 3 and "2 bags cached" in report.table()
+    assert report.episodes == 3 and "2 bags cached" in "\n".join(report.notes())
     shutil.rmtree(bags[0])
     write_bag(bags[0], episode(steps=20, seed=9))
     assert [b.status for b in ingest(bags, contract, tmp_path / "data").bags] == ["ingested", "cached", "cached"]
@@ -172,7 +172,7 @@ def test_what_cannot_be_used_is_skipped_and_said(tmp_path, contract, kit, write_
     assert [b.status for b in report.bags] == ["ingested"] + ["skipped"] * len(cases)
     for result, (_, sentence) in zip(report.bags[1:], cases.values(), strict=True):
         assert sentence in result.reason
-        assert result.reason in report.table()
+        assert result.reason in "\n".join(report.notes())
     with pytest.raises(DatasetError, match="none of the 6 bags gave an episode"):
         ingest(bags[1:], contract, tmp_path / "none")
 

@@ -103,7 +103,7 @@ def test_make_offers_the_documented_targets():
     if make is None:
         pytest.skip("make is not installed")
     result = subprocess.run([make, "-C", ROOT, "help"], capture_output=True, text=True, timeout=30)
-    for target in ("setup", "demo", "test", "circle", "lint", "colcon", "clean"):
+    for target in ("setup", "demo", "test", "pipeline", "lint", "colcon", "clean"):
         assert f"make {target}" in result.stdout
 
 

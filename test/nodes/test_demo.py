@@ -174,19 +174,18 @@ def test_a_child_takes_its_children_with_it(tmp_path):
     assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
 
 
-def test_state_travels_as_a_message(ros_context):
+def test_state_travels_as_a_message(ros_context: object) -> None:
     from difftop_ros.messages.encode import ros_types
-    from difftop_ros.nodes.simulation.mujoco.state import snapshot_of, state_message
-    from difftop_ros.sim.mujoco.camera import Snapshot
+    from difftop_ros.nodes.simulation.state import snapshot_of, state_message
 
-    numbers = np.random.default_rng(0).normal(size=(3, 16))
-    state = Snapshot(numbers[0], numbers[1][:6].reshape(2, 3), numbers[2][:8].reshape(2, 4))
+    random = np.random.default_rng(0)
+    state = {"qpos": random.normal(size=16), "mocap_pos": random.normal(size=6), "mocap_quat": random.normal(size=8)}
     message = state_message(ros_types, 1.25, state)
     time_s, back = snapshot_of(message)
     assert time_s == 1.25
     assert ros_types("std_msgs/msg/Float64MultiArray") is type(message)
-    for name in ("qpos", "mocap_pos", "mocap_quat"):
-        assert np.array_equal(getattr(back, name), getattr(state, name)), name
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)
     message.layout.dim = message.layout.dim[1:]
     with pytest.raises(UserError, match="/sim/state"):
         snapshot_of(message)

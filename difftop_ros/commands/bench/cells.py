@@ -2,7 +2,7 @@
 
 A cell is one policy trained once: task x observation x policy x seed. All cells share demonstrations, encoders,
 windows, optimisation steps and evaluation starts; only the policy class differs. Rows go to a CSV that is only added
-to, so that a run that was stopped goes on, and results gather over days. What is drawn is in bench_report.py.
+to, so that a run that was stopped goes on, and results gather over days. What is drawn is in report.py.
 """
 
 from __future__ import annotations

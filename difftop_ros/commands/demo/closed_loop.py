@@ -1,7 +1,7 @@
 """The demo's course: simulation and policy node as processes, episodes one after another, everything ended afterwards.
 
-Processes are demo_processes.py's, listening and services demo_monitor.py's, figures demo_report.py's; pictures are
-drawn from the recorded states when the episodes are over, so that they cannot disturb the control timing.
+Processes are nodes/children.py's, listening and services nodes/simulation/monitor.py's, figures report.py's. Pictures
+are drawn from the recorded states when the episodes are over, so that they cannot disturb the control timing.
 """
 
 from __future__ import annotations

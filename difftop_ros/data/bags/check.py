@@ -164,11 +164,10 @@ def _check_success(contract: Contract, offer: Offer) -> list[Finding]:
     return [Finding("warning", "success", sentence)] if sentence else []
 
 
-def findings_table(findings: list[Finding]) -> str:
-    """Text for a terminal, one line per finding, errors first."""
+def ranked(findings: list[Finding]) -> list[Finding]:
+    """The findings, errors first."""
     order = {"error": 0, "warning": 1, "ok": 2}
-    ranked = sorted(findings, key=lambda f: order[f.level])
-    return "\n".join(f"{f.level:<8} {f.subject:<12} {f.text}" for f in ranked)
+    return sorted(findings, key=lambda f: order[f.level])
 
 
 def worst(findings: list[Finding]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -54,15 +55,24 @@ class IngestReport:
         temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         temporary.replace(path)
 
-    def table(self) -> str:
-        """Text for a terminal: one line per bag, then what needs attention."""
-        lines = [f"{'bag':<28} {'status':<9} {'steps':>6} {'success':>8} {'trimmed':>8} {'held':>5} {'gaps':>5}"]
-        for bag in self.bags:
-            mark = {True: "yes", False: "no", None: "-"}[bag.success]
-            lines.append(
-                f"{Path(bag.bag).name[-28:]:<28} {bag.status:<9} {bag.steps:>6} {mark:>8} "
-                f"{bag.leading + bag.trailing:>8} {sum(bag.held.values()):>5} {bag.gaps:>5}"
-            )
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table: a row for each bag."""
+        return [
+            {
+                "bag": Path(bag.bag).name,
+                "status": bag.status,
+                "steps": bag.steps,
+                "success": {True: "yes", False: "no", None: "-"}[bag.success],
+                "trimmed": bag.leading + bag.trailing,
+                "held": sum(bag.held.values()),
+                "gaps": bag.gaps,
+            }
+            for bag in self.bags
+        ]
+
+    def notes(self) -> list[str]:
+        """What needs attention, and last what came of it all; a line each."""
+        lines = []
         for bag in self.bags:
             name = Path(bag.bag).name
             if bag.reason:
@@ -73,4 +83,4 @@ class IngestReport:
             f"{self.episodes} episodes, {self.steps} steps in {self.dataset} "
             f"({cached} bags cached, {len(self.skipped)} skipped, {self.seconds:.1f} s)"
         )
-        return "\n".join(lines)
+        return lines

@@ -12,11 +12,10 @@ from difftop_ros.messages import encode as messages
 from difftop_ros.messages.encode import ros_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.nodes.simulation.mujoco.loop import EpisodeMoment, Moment, Pace, is_due
-from difftop_ros.nodes.simulation.mujoco.state import STATE_TOPIC, STATE_TYPE, state_message
 from difftop_ros.nodes.simulation.mujoco.streams import Stream, joint_topics
+from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, state_message
+from difftop_ros.sim.cloud import DepthProjector, transform_points
 from difftop_ros.sim.interface import SimWorld
-from difftop_ros.sim.mujoco.camera import Snapshot
-from difftop_ros.sim.mujoco.cloud import DepthProjector, transform_points
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ class BridgePublishers:
         for publisher in self._joints:
             publisher.publish(state)
 
-    def state(self, time_ns: int, data: Any) -> None:
-        """Publishes the whole state of a mujoco.MjData, if anyone listens."""
+    def state(self, time_ns: int, world: SimWorld) -> None:
+        """Publishes the world's whole state, if anyone listens."""
         if self._state.get_subscription_count():
-            self._state.publish(state_message(ros_types, time_ns * 1e-9, Snapshot.of(data)))
+            self._state.publish(state_message(ros_types, time_ns * 1e-9, world.snapshot()))
 
     def episode(self, episode: EpisodeMoment) -> None:
         """Publishes success and the episode's status."""

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from difftop_ros.errors import UserError
-from difftop_ros.sim.interface import SimWorld
-from difftop_ros.sim.mujoco.camera import Snapshot, SnapshotRenderer
+from difftop_ros.sim.interface import SimWorld, Snapshot
 
 GREEN, RED, WHITE = (110, 220, 120), (245, 110, 100), (255, 255, 255)
 
@@ -31,9 +30,9 @@ class Film:
     """
 
     def __init__(self, world: SimWorld, camera: str) -> None:
-        """The world gives model and picture size; it may be closed afterwards."""
-        self.camera, self._model = camera, world.model
-        self._renderer = SnapshotRenderer(world.model, world.width, world.height)
+        """The world may be closed afterwards."""
+        self.camera = camera
+        self._renderer = world.make_renderer()
 
     def picture(self, state: Snapshot) -> np.ndarray:
         """One state, uint8 (height, width, 3) RGB."""

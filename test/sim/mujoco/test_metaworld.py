@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("metaworld", reason="the extra [metaworld] is not installed")
 
-from difftop_ros.contract import load_contract
+from difftop_ros import sim
+from difftop_ros.contract import Contract, DepthCloudObs, PointCloudObs, load_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.messages import encode as messages
 from difftop_ros.messages.encode import rosbags_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.paths import share_path
-from difftop_ros.sim import make_expert, make_world
-from difftop_ros.sim.mujoco.metaworld import task_names
+from difftop_ros.sim.mujoco.metaworld import MetaWorld, make_expert, make_world, task_names
+from difftop_ros.sim.robot import SimulatedRobot
 
 PUSH = "metaworld/push-v3"
 CONTRACTS = ("metaworld_cloud", "metaworld_image", "metaworld_state")
 STILL = np.zeros(4)
 
 
-def contract_of(name: str):
+def contract_of(name: str) -> Contract:
     return load_contract(share_path(f"config/{name}.yaml"))
 
 
-def everything(world) -> np.ndarray:
+def everything(world: MetaWorld) -> np.ndarray:
     """All that a later state or picture could depend on."""
     data, model = world.data, world.model
     parts = (data.qpos, data.qvel, data.mocap_pos, model.body_pos, model.site_pos, data.site_xpos, world.full_state)
     return np.concatenate([np.ravel(p) for p in (*parts, world.joint_state()[0], world.joint_state()[1], world.time)])
 
 
-def run(world, seed: int, steps: int) -> np.ndarray:
+def run(world: MetaWorld, seed: int, steps: int) -> np.ndarray:
     world.reset(seed)
     random = np.random.default_rng(seed)
     for _ in range(steps):
@@ -46,7 +48,7 @@ def run(world, seed: int, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("task", [PUSH, "metaworld/door-open-v3", "metaworld/bin-picking-v3", "metaworld/box-close-v3"])
-def test_same_seed_and_commands_give_identical_states(task):
+def test_same_seed_and_commands_give_identical_states(task: str) -> None:
     world = make_world(task, disturbance=0.1)
     first = run(world, 3, 25)
     run(world, 5, 10)  # a reset must forget what was before it
@@ -55,7 +57,7 @@ def test_same_seed_and_commands_give_identical_states(task):
     assert not np.array_equal(first, run(world, 4, 25))
 
 
-def test_the_seed_places_object_and_goal():
+def test_the_seed_places_object_and_goal() -> None:
     world = make_world(PUSH)
     states = []
     for seed in range(6):
@@ -64,7 +66,7 @@ def test_the_seed_places_object_and_goal():
     assert (np.ptp(states, axis=0) > 0.04).all()  # [m]; the goal's radius is 0.05
 
 
-def test_all_fifty_tasks_are_there_and_a_wrong_name_tells_the_right_one():
+def test_all_fifty_tasks_are_there_and_a_wrong_name_tells_the_right_one() -> None:
     assert len(task_names()) == 50
     with pytest.raises(UserError, match="did you mean one of 'metaworld/push-v3'"):
         make_world("metaworld/push")
@@ -75,7 +77,7 @@ def test_all_fifty_tasks_are_there_and_a_wrong_name_tells_the_right_one():
 
 
 @pytest.mark.parametrize(("number", "sign"), [(n, s) for n in range(3) for s in (-1.0, 1.0)])
-def test_a_command_moves_the_hand_its_way(number, sign):
+def test_a_command_moves_the_hand_its_way(number: int, sign: float) -> None:
     world = make_world(PUSH)
     start = world.joint_state()[0]
     command = sign * np.eye(4)[number]
@@ -86,7 +88,7 @@ def test_a_command_moves_the_hand_its_way(number, sign):
     assert sign * world.joint_state()[1][number] > 0.3  # [m/s], towards 0.8
 
 
-def test_the_fingers_close_on_one_and_open_on_minus_one():
+def test_the_fingers_close_on_one_and_open_on_minus_one() -> None:
     world = make_world(PUSH)
     world.step(np.array([0, 0, 0, 1.0]), 30 * world.step_s)
     closed = world.joint_state()[0][3]
@@ -94,7 +96,7 @@ def test_the_fingers_close_on_one_and_open_on_minus_one():
     assert world.joint_state()[0][3] > closed + 0.02
 
 
-def test_time_goes_in_whole_steps_and_goes_on_after_the_horizon():
+def test_time_goes_in_whole_steps_and_goes_on_after_the_horizon() -> None:
     world = make_world(PUSH)
     for _ in range(10):
         world.step(STILL, 0.01)
@@ -105,7 +107,7 @@ def test_time_goes_in_whole_steps_and_goes_on_after_the_horizon():
 
 
 @pytest.mark.parametrize("command", [np.zeros(3), np.array([0, 0, np.nan, 0])])
-def test_a_bad_command_is_refused_and_nothing_moves(command):
+def test_a_bad_command_is_refused_and_nothing_moves(command: np.ndarray) -> None:
     world = make_world(PUSH)
     before = everything(world)
     with pytest.raises(UserError, match=r"shape \(3,\)|not finite"):
@@ -114,7 +116,7 @@ def test_a_bad_command_is_refused_and_nothing_moves(command):
 
 
 @pytest.mark.parametrize("task", ["push", "pick-place", "basketball", "sweep", "door-open"])
-def test_the_expert_succeeds_and_a_still_hand_does_not(task):
+def test_the_expert_succeeds_and_a_still_hand_does_not(task: str) -> None:
     world = make_world(f"metaworld/{task}-v3")
     expert = make_expert(world)
     for seed in range(3):
@@ -129,13 +131,14 @@ def test_the_expert_succeeds_and_a_still_hand_does_not(task):
 
 
 @pytest.mark.parametrize("task", ["push", "pick-place"])
-def test_object_and_goal_are_where_the_cloud_shows_them(task):
+def test_object_and_goal_are_where_the_cloud_shows_them(task: str) -> None:
     robot = SimulatedRobot(contract_of("metaworld_cloud"), f"metaworld/{task}-v3")
     try:
         for seed in range(3):
             robot.reset(seed)
             cloud = robot.observe()["cloud"]
-            puck, goal = robot.world.full_state[4:7], robot.world.full_state[-3:]
+            world: Any = robot.world  # a MetaWorld: others do not tell their full state
+            puck, goal = world.full_state[4:7], world.full_state[-3:]
             # A cylinder of radius and half height 0.02 m, a ball of radius 0.02 m: the cloud is their surface.
             for centre, farthest in ((puck, 0.0285), (goal, 0.0205)):
                 distances = np.linalg.norm(cloud - centre, axis=1)
@@ -146,7 +149,7 @@ def test_object_and_goal_are_where_the_cloud_shows_them(task):
         robot.world.close()
 
 
-def test_the_corner_cameras_stand_upright_and_see_the_hand():
+def test_the_corner_cameras_stand_upright_and_see_the_hand() -> None:
     world = make_world(PUSH, width=96, height=96)
     try:
         for camera in ("corner", "corner2", "corner3", "corner4"):
@@ -163,7 +166,7 @@ def test_the_corner_cameras_stand_upright_and_see_the_hand():
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_no_observation_but_the_eyes_knows_the_object(name):
+def test_no_observation_but_the_eyes_knows_the_object(name: str) -> None:
     """Starts of different seeds look the same to the joints, whatever object and goal are."""
     robot = SimulatedRobot(contract_of(name))
     try:
@@ -179,14 +182,14 @@ def test_no_observation_but_the_eyes_knows_the_object(name):
         robot.world.close()
 
 
-def test_positions_are_refused_by_a_hand_that_takes_velocities():
+def test_positions_are_refused_by_a_hand_that_takes_velocities() -> None:
     contract = contract_of("metaworld_state")
     positions = contract.model_copy(update={"command": contract.command.model_copy(update={"mode": "position"})})
     with pytest.raises(UserError, match=r"set command\.mode to velocity"):
         SimulatedRobot(positions)
 
 
-def test_a_velocity_command_holds_until_its_time_out_and_then_is_zero():
+def test_a_velocity_command_holds_until_its_time_out_and_then_is_zero() -> None:
     contract = contract_of("metaworld_state")
     tracker = CommandTracker(contract, [0, 1, 2, 3], timeout_s=0.05, direct=True)
     tracker.begin(np.full(4, 0.6), time_ns=0)
@@ -199,14 +202,16 @@ def test_a_velocity_command_holds_until_its_time_out_and_then_is_zero():
     np.testing.assert_array_equal(tracker.targets(0.0125, STILL), STILL)
 
 
-def test_the_contracts_differ_in_their_eyes_alone():
+def test_the_contracts_differ_in_their_eyes_alone() -> None:
     commands = [contract_of(name).command for name in CONTRACTS]
     joints = [contract_of(name).observations["joints"] for name in CONTRACTS]
     assert all(c == commands[0] for c in commands) and all(j == joints[0] for j in joints)
     contract = contract_of("metaworld_cloud")
     world = make_world(PUSH)
     assert 1 / contract.rate_hz == pytest.approx(world.step_s)
-    transform = contract.observations["cloud"].transform
+    cloud = contract.observations["cloud"]
+    assert isinstance(cloud, (DepthCloudObs, PointCloudObs))
+    transform = cloud.transform
     assert transform is not None
     from difftop_ros.messages.clouds import rotation_matrix
 
@@ -216,7 +221,9 @@ def test_the_contracts_differ_in_their_eyes_alone():
 
 
 @pytest.mark.parametrize(("name", "stay"), [("metaworld_cloud", 10), ("metaworld_image", 0)])
-def test_demonstrations_through_the_topics_are_what_the_simulation_gave(name, stay, ros_domain, tmp_path):
+def test_demonstrations_through_the_topics_are_what_the_simulation_gave(
+    name: str, stay: int, ros_domain: int, tmp_path: Path
+) -> None:
     """`difftop record --expert` → bag → ingest: every frame and action as in a run in one process, bit for bit."""
     pytest.importorskip("rclpy", reason="rclpy is not installed in this environment")
     path, task, seed = share_path(f"config/{name}.yaml"), "metaworld/coffee-button-v3", 7
@@ -234,7 +241,7 @@ def test_demonstrations_through_the_topics_are_what_the_simulation_gave(name, st
     robot = SimulatedRobot(contract, task)
     try:
         robot.reset(seed)
-        expert = make_expert(robot.world)
+        expert = sim.make_expert(robot.world)
         stored, succeeded = {key: episode[key][:] for key in episode}, 0
         for step in range(episode.steps):
             action = expert.act()

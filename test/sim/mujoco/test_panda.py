@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
 
-from difftop_ros.contract import load_contract
+from difftop_ros.contract import DepthCloudObs, PointCloudObs, load_contract
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
-from difftop_ros.sim import make_expert, make_world
-from difftop_ros.sim.mujoco.cloud import depth_to_cloud, transform_points
+from difftop_ros.sim.cloud import depth_to_cloud, transform_points
 from difftop_ros.sim.mujoco.expert import run_trial
+from difftop_ros.sim.mujoco.panda import make_expert, make_world
 from difftop_ros.sim.mujoco.tasks import TASK_NAMES
 
 ARM = """
@@ -37,13 +40,13 @@ def state_after(task: str, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_same_seed_and_commands_give_identical_states(task):
+def test_same_seed_and_commands_give_identical_states(task: str) -> None:
     np.testing.assert_array_equal(state_after(task, 3), state_after(task, 3))
     assert not np.array_equal(state_after(task, 3), state_after(task, 4))
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_the_expert_succeeds_and_a_still_arm_does_not(task):
+def test_the_expert_succeeds_and_a_still_arm_does_not(task: str) -> None:
     world = make_world(task)
     expert = make_expert(world)
     trials = [run_trial(world, expert, 1000 + seed) for seed in range(10)]
@@ -56,7 +59,7 @@ def test_the_expert_succeeds_and_a_still_arm_does_not(task):
     assert not world.success()
 
 
-def test_after_success_the_expert_holds_still():
+def test_after_success_the_expert_holds_still() -> None:
     world = make_world("lift")
     expert = make_expert(world)
     run_trial(world, expert, 0, stay_steps=40)
@@ -67,7 +70,7 @@ def test_after_success_the_expert_holds_still():
     assert np.abs(world.joint_state()[0] - before).max() < 0.01
 
 
-def test_a_cube_thrown_up_is_not_lifted():
+def test_a_cube_thrown_up_is_not_lifted() -> None:
     world = make_world("lift")
     world.reset(0)
     world.data.qpos[world.model.jnt_qposadr[mujoco.mj_name2id(world.model, mujoco.mjtObj.mjOBJ_JOINT, "cube")] + 2] = (
@@ -79,13 +82,13 @@ def test_a_cube_thrown_up_is_not_lifted():
         assert not world.success()
 
 
-def test_the_expert_recovers_from_disturbances():
+def test_the_expert_recovers_from_disturbances() -> None:
     world = make_world("lift", disturbance=0.02)
     expert = make_expert(world)
     assert sum(run_trial(world, expert, seed).success for seed in range(5)) >= 4
 
 
-def test_varied_starts_are_a_share_of_the_episodes_repeatable_and_solved_by_the_expert():
+def test_varied_starts_are_a_share_of_the_episodes_repeatable_and_solved_by_the_expert() -> None:
     world, usual = make_world("lift", varied_starts=0.5), make_world("lift")
     expert = make_expert(world)
     varied = []
@@ -106,12 +109,12 @@ def test_varied_starts_are_a_share_of_the_episodes_repeatable_and_solved_by_the_
     assert sum(run_trial(world, expert, seed).success for seed in varied[:8]) >= 7
 
 
-def test_varied_starts_need_the_shipped_arm_and_a_share():
+def test_varied_starts_need_the_shipped_arm_and_a_share() -> None:
     with pytest.raises(UserError, match=r"varied_starts is 1\.5"):
         make_world("lift", varied_starts=1.5)
 
 
-def test_starts_differ_and_stay_in_the_work_space():
+def test_starts_differ_and_stay_in_the_work_space() -> None:
     world = make_world("lift")
     cubes = []
     for seed in range(40):
@@ -124,7 +127,7 @@ def test_starts_differ_and_stay_in_the_work_space():
 
 
 @pytest.mark.parametrize("camera", ["front", "wrist"])
-def test_clouds_lie_on_the_surfaces_that_rays_hit(camera):
+def test_clouds_lie_on_the_surfaces_that_rays_hit(camera: str) -> None:
     world = make_world("lift", width=160, height=120)
     world.reset(1)
     colour, depth = world.render(camera)
@@ -146,7 +149,7 @@ def test_clouds_lie_on_the_surfaces_that_rays_hit(camera):
     assert np.median(errors) < 1e-3  # [m]
 
 
-def test_the_cube_is_seen_red_where_it_lies():
+def test_the_cube_is_seen_red_where_it_lies() -> None:
     world = make_world("lift", width=320, height=240)
     for seed in range(6):
         world.reset(seed)
@@ -159,11 +162,13 @@ def test_the_cube_is_seen_red_where_it_lies():
     world.close()
 
 
-def test_the_demo_contract_knows_where_the_front_camera_is():
+def test_the_demo_contract_knows_where_the_front_camera_is() -> None:
     contract = load_contract(share_path("config/panda_table.yaml"))
     world = make_world("lift")
     assert list(world.joint_names) == contract.command.joint_names
-    transform = contract.observations["cloud"].transform
+    cloud = contract.observations["cloud"]
+    assert isinstance(cloud, (DepthCloudObs, PointCloudObs)) and cloud.transform is not None
+    transform = cloud.transform
     x, y, z, w = transform.quat_xyzw
     rotation = np.empty(9)
     mujoco.mju_quat2Mat(rotation, np.array([w, x, y, z]))
@@ -172,7 +177,7 @@ def test_the_demo_contract_knows_where_the_front_camera_is():
     np.testing.assert_allclose(transform.xyz, pose[:3, 3], atol=1e-6)
 
 
-def test_any_model_by_path(tmp_path):
+def test_any_model_by_path(tmp_path: Path) -> None:
     file = tmp_path / "arm.xml"
     file.write_text(ARM.format(actuators=SERVOS))
     world = make_world("none", model_path=file)
@@ -194,7 +199,9 @@ def test_any_model_by_path(tmp_path):
         ({"task": "lift", "width": 0}, ["0x120"]),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_sentence(tmp_path, options, words):
+def test_what_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path, options: dict[str, Any], words: list[str]
+) -> None:
     if "model" in options:
         (tmp_path / "m.xml").write_text(ARM.format(actuators=options.pop("model")))
         options["model_path"] = tmp_path / "m.xml"
@@ -204,7 +211,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(tmp_path, options, words
     assert "\n" not in str(caught.value)
 
 
-def test_bad_commands_simulate_nothing():
+def test_bad_commands_simulate_nothing() -> None:
     world = make_world("reach")
     before = world.time
     for bad in (np.zeros(7), np.full(8, np.nan)):
@@ -213,7 +220,7 @@ def test_bad_commands_simulate_nothing():
     assert world.time == before
 
 
-def test_time_is_kept_over_many_uneven_steps():
+def test_time_is_kept_over_many_uneven_steps() -> None:
     world = make_world("reach")
     still = world.joint_state()[0]
     for _ in range(300):

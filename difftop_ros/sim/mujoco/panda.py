@@ -1,20 +1,21 @@
-"""A simulated robot with a task: reset, step by joint commands, look. No ROS and no policy; time is simulation time."""
+"""The demo's arm, or any MuJoCo model with position servos, with a task. No ROS and no policy; time is simulated."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from difftop_ros.sim.errors import SimError
-from difftop_ros.sim.interface import Mode
-from difftop_ros.sim.mujoco import camera as cameras
+from difftop_ros.paths import share_path
+from difftop_ros.sim.interface import Mode, SimExpert
 from difftop_ros.sim.mujoco.actuation import Actuation, Disturbance
-from difftop_ros.sim.mujoco.models import load_model
+from difftop_ros.sim.mujoco.base import MujocoWorld, load_model
 from difftop_ros.sim.mujoco.starts import VariedStart
 from difftop_ros.sim.mujoco.tasks import Scene, make_task
 
+SCENE = "models/panda_table/scene.xml"
 # The shipped arm's start: hand down over the table's near side, where it hides no cube from the front camera.
 PANDA_HOME = {
     "panda_joint1": 0.0,
@@ -29,11 +30,10 @@ _CHUNK_S = 0.01  # Disturbances and success are looked at this often.
 _SUCCESS_HOLD_S = 0.25  # A condition must hold this long without a break to count.
 
 
-class World:
-    """One MuJoCo world. The same seed and the same commands give bit-identical states.
+class PandaWorld(MujocoWorld):
+    """One world. The same seed and the same commands give bit-identical states.
 
     joint_names: commanded joints in actuator order; positions are [rad], openings of a gripper [m].
-    cameras: names of the model's cameras. Rendering needs EGL or OSMesa and starts with the first `render`.
     """
 
     takes: Mode = "position"
@@ -56,23 +56,16 @@ class World:
 
         Raises SimError for an unknown task, an unreadable model, or one that lacks what the task needs.
         """
-        if width < 1 or height < 1:
-            raise SimError(f"picture size is {width}x{height}; both must be positive [px]")
         self.task = make_task(task)
-        self.model = load_model(model_path)
-        self.width, self.height = int(width), int(height)
-        cameras.prepare_for_speed(self.model, self.width, self.height)
-        self.data = mujoco.MjData(self.model)
+        model = load_model(model_path or share_path(SCENE))
+        super().__init__(model, mujoco.MjData(model), width, height)
         self._actuation = Actuation(self.model)
         self.joint_names = self._actuation.names
-        self.cameras = cameras.camera_names(self.model)
         self.scene = Scene(self.model, self.data, self.task)
         self._start_offset = float(start_offset)
         self._varied = VariedStart(self.model, self.scene, varied_starts)
         self._hinges = self._actuated_hinges()
         self._disturbance = Disturbance(disturbance, [joint >= 0 for joint in self._hinges])
-        self._renderer: cameras.CameraRenderer | None = None
-        self._debt = 0.0
         self._held_since: float | None = None
         self.reset(seed)
 
@@ -105,7 +98,7 @@ class World:
         self.data.ctrl[:] = self._actuation.controls(self.data.actuator_length)
         mujoco.mj_step(self.model, self.data, nstep=round(0.1 / self.model.opt.timestep))  # objects settle
         self.data.time = 0.0
-        self._debt, self._held_since = 0.0, None
+        self._owed_s, self._held_since = 0.0, None
         self._disturbance.reset(seed)
         self._refresh()
 
@@ -114,16 +107,9 @@ class World:
 
         Targets beyond a joint's range rest at its end. Raises SimError for a wrong size or numbers that are not finite.
         """
-        targets = np.asarray(command, np.float64)
-        if targets.shape != (len(self.joint_names),):
-            raise SimError(f"the command has shape {targets.shape}; expected ({len(self.joint_names)},), one per joint")
-        if not np.isfinite(targets).all():
-            raise SimError(f"the command {targets.tolist()} is not finite; nothing was simulated")
+        targets = self._checked(command)
         timestep = float(self.model.opt.timestep)
-        # What a whole number of time steps cannot cover is carried over, so long runs keep their time.
-        self._debt += duration
-        steps = int(np.floor(self._debt / timestep + 1e-6))
-        self._debt -= steps * timestep
+        steps = self._whole_steps(duration, timestep)
         chunk = max(1, round(_CHUNK_S / timestep))
         while steps > 0:
             count = min(chunk, steps)
@@ -137,32 +123,13 @@ class World:
         """Position [rad | m], velocity [1/s] and effort [N m | N] of joint_names, float64 (n,) each."""
         return self._actuation.state(self.data)
 
-    def render(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
-        """Colour uint8 (h, w, 3) RGB and depth float32 (h, w) [m]. The first call decides the thread that may render.
-
-        Raises SimError for an unknown camera or when neither EGL nor OSMesa works.
-        """
-        if self._renderer is None:
-            self._renderer = cameras.CameraRenderer(self.model, self.width, self.height)
-        return self._renderer.render(self.data, camera)
-
-    def intrinsics(self, camera: str) -> np.ndarray:
-        """K (3, 3) float64 [px]."""
-        return cameras.intrinsics(self.model, camera, self.width, self.height)
-
-    def camera_pose(self, camera: str) -> np.ndarray:
-        """world_from_optical (4, 4) float64 [m], REP-103: x right, y down, z forward."""
-        return cameras.camera_pose(self.model, self.data, camera)
-
     def success(self) -> bool:
         """Whether the task's condition has held without a break for the last 0.25 s."""
         return self._held_since is not None and self.time - self._held_since >= _SUCCESS_HOLD_S - 1e-9
 
-    def close(self) -> None:
-        """Frees the renderer; may be called twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+    def reward(self) -> float:
+        """The task's progress, 0 to 1, and 1 more while `success()`."""
+        return self.task.progress(self.scene) + self.success()
 
     def _refresh(self) -> None:
         """Poses and sensors of the present state: after mj_step they belong to the step before."""
@@ -192,3 +159,15 @@ class World:
             turns = kind == mujoco.mjtTrn.mjTRN_JOINT and self.model.jnt_type[target] == mujoco.mjtJoint.mjJNT_HINGE
             found.append(int(target) if turns else -1)
         return found
+
+
+def make_world(task: str, model_path: str | os.PathLike[str] | None = None, **options: Any) -> PandaWorld:
+    """As `interface.Simulator`."""
+    return PandaWorld(task, model_path, **options)
+
+
+def make_expert(world: PandaWorld) -> SimExpert:
+    """As `interface.Simulator`."""
+    from difftop_ros.sim.mujoco.expert import Expert
+
+    return Expert(world)

@@ -1,4 +1,4 @@
-"""A robot contract on top of a simulated world, in one process and in lock step: for evaluation without ROS.
+"""A robot contract on top of a simulated world, in one process and in lock step: for learning without ROS.
 
 The messages are those the simulation bridge publishes and the frames those the live node sees, by the same functions.
 """
@@ -14,8 +14,8 @@ from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationPipeline
 from difftop_ros.messages import encode as messages
 from difftop_ros.sim import make_world
+from difftop_ros.sim.cloud import DepthProjector
 from difftop_ros.sim.interface import require_mode
-from difftop_ros.sim.mujoco.cloud import DepthProjector
 
 
 class SimulatedRobot:
@@ -40,6 +40,11 @@ class SimulatedRobot:
         self._target = self.world.joint_state()[0]
         self._projectors: dict[str, DepthProjector] = {}
         self.pictures: dict[str, np.ndarray] = {}
+
+    @property
+    def max_steps(self) -> int:
+        """Policy steps of the longest episode: what the contract and the task allow both."""
+        return round(min(self.contract.episode.max_seconds, self.world.task.max_seconds) * self.contract.rate_hz)
 
     def reset(self, seed: int) -> None:
         """Start the episode of `seed`; the command is the measured position until the first `apply`."""

@@ -1,4 +1,4 @@
-"""`difftop circle`: record, train and evaluate from nothing, task by task, with one report at the end."""
+"""`difftop pipeline`: record, train and evaluate from nothing, task by task, with one report at the end."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ For each task: a scripted expert records demonstrations through the ROS topics i
 from them, and is run closed loop from starts nobody recorded, beside its own base policy. Ends with a table, in
 OUT/report.md. Stopped, it goes on where it was: bags, datasets, checkpoints and finished tasks are kept.
 
-  difftop circle                        all three tasks, 20 demonstrations each
-  difftop circle --tasks reach          the easiest alone
+  difftop pipeline                      all three tasks, 20 demonstrations each
+  difftop pipeline --tasks reach        the easiest alone
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all, easiest first")
-    parser.add_argument("--demos", type=int, default=20, help="demonstrations per task (default: 20)")
-    parser.add_argument("--steps", type=int, default=3000, help="optimisation steps per task (default: 3000)")
-    parser.add_argument("--eval-episodes", type=int, default=20, help="starts per task (default: 20)")
-    parser.add_argument("--noise", type=float, default=0.005, help="pushes while recording [rad] (default: 0.005)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="easiest first")
+    parser.add_argument("--demos", type=int, default=20, help="demonstrations per task")
+    parser.add_argument("--steps", type=int, default=3000, help="optimisation steps per task")
+    parser.add_argument("--eval-episodes", type=int, default=20, help="starts per task")
+    parser.add_argument("--noise", type=float, default=0.005, help="pushes while recording [rad]")
     parser.add_argument("--contract", type=Path, help="robot contract (default: the demo's)")
-    parser.add_argument("--out", type=Path, default=Path("runs/circle"), help="default: runs/circle")
+    parser.add_argument("--out", type=Path, default=Path("runs/pipeline"), help="bags, models and the report")
     parser.add_argument("--min-success", type=float, default=0.0, help="exit 1 if the first task's rate is below this")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the circle; 0 if the first task reaches --min-success."""
+    """Runs it all; 0 if the first task reaches --min-success."""
     for option in ("demos", "steps", "eval_episodes"):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}; expected at least 1")
@@ -90,7 +89,7 @@ def _write_report(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     lines = [
         "# From nothing to a policy",
         "",
-        f"`difftop circle --demos {args.demos} --steps {args.steps} --eval-episodes {args.eval_episodes}`",
+        f"`difftop pipeline --demos {args.demos} --steps {args.steps} --eval-episodes {args.eval_episodes}`",
         "",
         "| task | acting | success | 95 % interval | plan p50 [ms] | recording [min] | training, evaluation [min] |",
         "|---|---|---|---|---|---|---|",

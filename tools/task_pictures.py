@@ -1,6 +1,6 @@
 """Contact sheets of the tasks as the expert solves them, for README and docs. Videos of policies are evaluation's job.
 
-python -m difftop_ros.sim.mujoco.pictures --out docs/images/tasks.png
+python tools/task_pictures.py --out docs/images/tasks.png
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from difftop_ros.errors import UserError
-from difftop_ros.sim.mujoco.expert import STEP_S, Expert
-from difftop_ros.sim.mujoco.tasks import TASK_NAMES
-from difftop_ros.sim.mujoco.world import World
+from difftop_ros.sim import make_expert, make_world
+
+TASKS = ("reach", "push", "lift")
 
 
 def expert_frames(task: str, seed: int, camera_names: tuple[str, ...], width: int, height: int) -> list[np.ndarray]:
     """Pictures uint8 (height, width * cameras, 3) RGB of an episode that the expert solves, one for each step."""
-    world = World(task, width=width, height=height)
+    world = make_world(task, width=width, height=height)
     try:
         world.reset(seed)
-        expert = Expert(world)
+        expert = make_expert(world)
         frames, stayed = [], 0
         while stayed < 5 and world.time < world.task.max_seconds:
             frames.append(np.concatenate([world.render(name)[0] for name in camera_names], axis=1))
-            world.step(expert.act(), STEP_S)
+            world.step(expert.act(), expert.step_s)
             stayed += world.success()
         return frames
     finally:
@@ -36,7 +36,7 @@ def expert_frames(task: str, seed: int, camera_names: tuple[str, ...], width: in
 def contact_sheet(seed: int = 2, width: int = 240, height: int = 180, moments: int = 3) -> np.ndarray:
     """One row for each task, uint8 RGB: front, wrist and overview at `moments` times of an expert's episode."""
     rows = []
-    for task in TASK_NAMES:
+    for task in TASKS:
         frames = expert_frames(task, seed, ("front", "wrist", "overview"), width, height)
         picks = np.linspace(0, len(frames) - 1, moments).round().astype(int)
         rows.append(np.concatenate([frames[i] for i in picks], axis=1))
