@@ -43,6 +43,11 @@ class Command(Section):
     mode: Literal["position", "velocity", "delta_position"] = "position"
     joints: tuple[JointLimits, ...] = Field(min_length=1)
 
+    @property
+    def header(self) -> bool:
+        """Whether its messages begin with a std_msgs/Header."""
+        return self.type != "std_msgs/msg/Float64MultiArray"
+
     @model_validator(mode="after")
     def _consistent(self) -> Command:
         require_unique([joint.name for joint in self.joints], "command.joints")
@@ -114,6 +119,13 @@ class Contract(Section):
         if any(o.topic == self.command.topic for o in self.observations.values()):
             raise ValueError(f"topic {self.command.topic!r} is both the command and an observation")
         return self
+
+    @property
+    def unstamped(self) -> frozenset[str]:
+        """Topics whose messages count from when they are received: all under clock 'receive', or without a header."""
+        received = self.clock == "receive"
+        topics = {t for o in self.observations.values() if received or not o.header for t in o.topics}
+        return frozenset(topics | ({self.command.topic} if received or not self.command.header else set()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse_contract` reads back to an equal contract."""

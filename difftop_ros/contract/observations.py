@@ -1,4 +1,4 @@
-"""Kinds of observation: each tells its fields, the shape and dtype of its frame, and what it needs. Decoding: messages/.
+"""Kinds of observation: each tells its fields, its frame's shape and dtype, and its topics. Decoding: messages/.
 
 A kind is a subclass of Observation with a `kind` of its own. More kinds come by `register_kind`, or from installed
 packages by the entry point group `difftop_ros.observations`: importing what an entry point names must register it.
@@ -48,12 +48,14 @@ class Section(BaseModel):
 class Observation(Section):
     """What every kind has: a topic of a ROS type, how old its messages may be, and what it is to a network.
 
-    A kind sets `kind`, `type`, `modality` and `shape`; `dtype`, `topics`, `positions` and `transport` where they differ
-    from what stands here. modality: 'vector' (n,), 'image' (height, width, 3) or 'cloud' (points, 3 or 6).
+    A kind sets `kind`, `type` and `shape`; the others where they differ from what stands here. modality: 'vector' (n,),
+    'image' (height, width, 3) or 'cloud' (points, 3 or 6). header: whether messages begin with a std_msgs/Header; those
+    that do not count from when they were received.
     """
 
     modality: ClassVar[Modality] = "vector"
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    header: ClassVar[bool] = True
     # Fields that may differ between training and running: how a number comes here, not what it means.
     transport: ClassVar[frozenset[str]] = frozenset({"kind", "type", "topic", "max_age_ms", "on_stale", "resample"})
 
@@ -140,10 +142,17 @@ class Transform(Section):
 
     @model_validator(mode="after")
     def _unit(self) -> Transform:
-        norm = sum(q * q for q in self.quat_xyzw) ** 0.5
+        norm = float(np.linalg.norm(self.quat_xyzw))
         if abs(norm - 1.0) > 1e-3:
             raise ValueError(f"quat_xyzw {list(self.quat_xyzw)} has length {norm:.4f}; a rotation has length 1")
         return self
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """R as float64 (3, 3)."""
+        from scipy.spatial.transform import Rotation  # here: it takes longer to import than all the contract
+
+        return Rotation.from_quat(self.quat_xyzw).as_matrix()
 
 
 class Crop(Section):
@@ -230,7 +239,8 @@ def register_kind(kind: str, observation: type[Observation]) -> None:
     """Let contracts use `kind`. Raises UserError when another class has it."""
     known = KINDS.setdefault(kind, observation)
     if known is not observation:
-        raise UserError(f"observation kind '{kind}' is {known.__module__}.{known.__name__} already; choose another name")
+        where = f"{known.__module__}.{known.__name__}"
+        raise UserError(f"observation kind '{kind}' is {where} already; choose another name")
 
 
 def load_installed_kinds() -> None:

@@ -342,7 +342,8 @@ def other_robot(kit, steps: int = 25):
         entries.append((t, "/overhead_camera/depth/points", "sensor_msgs/msg/PointCloud2", cloud))
     for i in range(steps * 2):
         t = 50 + i * 0.05
-        order = kit.command(kit.types, "std_msgs/msg/Float64MultiArray", [], np.arange(6.0) * i, t, "velocity")
+        order = kit.types("std_msgs/msg/Float64MultiArray")()
+        order.data = np.arange(6.0) * i
         entries.append((t, "/forward_velocity_controller/commands", "std_msgs/msg/Float64MultiArray", order))
     return [(topic, kind, round(t * 1e9), m) for t, topic, kind, m in sorted(entries, key=lambda e: e[0])]
 

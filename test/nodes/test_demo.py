@@ -175,7 +175,7 @@ def test_a_child_takes_its_children_with_it(tmp_path):
 
 
 def test_state_travels_as_a_message(ros_context):
-    from difftop_ros.messages.encode import ros_types
+    from difftop_ros.messages.types import ros_types
     from difftop_ros.nodes.simulation.mujoco.state import snapshot_of, state_message
     from difftop_ros.sim.mujoco.camera import Snapshot
 
