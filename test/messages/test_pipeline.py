@@ -16,6 +16,9 @@ from difftop_ros.contract import Contract, ContractError, Observation, observati
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, pipeline, register
 from difftop_ros.messages.types import rosbags_types
+from difftop_ros.nodes.simulation.mujoco.streams import plan_streams
+from difftop_ros.runtime.streams import StreamBuffers
+from difftop_ros.sim.interface import require_made
 
 RANGE = "sensor_msgs/msg/Range"
 
@@ -118,3 +121,36 @@ def test_an_entry_point_that_cannot_be_imported_names_its_package(
     monkeypatch.setattr(observations, "_asked", set())
     with pytest.raises(UserError, match=r"'lidar' \(no_such_package.lidar\).*cannot be imported.*uninstall"):
         parse_contract(with_range(contract))
+
+
+class TaredObs(RangeObs):
+    """A kind whose messages have no header."""
+
+    header = False
+    kind: Literal["tared"]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"), [("header", {"/bumper"}), ("receive", {"/bumper", "/joint_states", "/command"})]
+)
+def test_messages_without_a_header_count_from_when_they_come(
+    contract: Contract, clock: str, expected: set[str]
+) -> None:
+    register("tared", TaredObs, decode_range)
+    text = with_range(contract.model_copy(update={"clock": clock})).replace("kind: range", "kind: tared")
+    found = parse_contract(text)
+    assert found.unstamped == expected
+    buffers = StreamBuffers(ObservationPipeline(found).topics, found.unstamped, 1.0)
+    buffers.push("/bumper", b"\x00\x01\x00\x00\x00\x00\x80\x3e", 7_000_000_000)
+    newest = buffers.newest("/bumper")
+    assert newest is not None and newest.stamp_ns == 7_000_000_000
+
+
+def test_what_the_simulation_cannot_make_is_one_sentence(contract: Contract) -> None:
+    register("range", RangeObs, decode_range)
+    found = parse_contract(with_range(contract))
+    sentence = r"'bumper' is of kind 'range', which the simulation does not make; .*leave it out"
+    with pytest.raises(UserError, match=sentence):
+        require_made("bumper", found.observations["bumper"])
+    with pytest.raises(UserError, match=sentence):
+        plan_streams(found, ("front",))
