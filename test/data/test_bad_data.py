@@ -65,7 +65,7 @@ def test_a_bad_increment_spoils_its_own_step_alone(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "short", "other shape", "unreadable"])
-def test_an_episode_with_a_broken_array_is_left_out_and_named(dataset, damage: Any) -> None:
+def test_an_episode_with_a_broken_array_is_left_out_and_named(dataset: Path, damage: Any) -> None:
     folder = folder_of(dataset, 1)
     cloud = folder / "cloud"
     if damage == "unreadable":
@@ -84,14 +84,14 @@ def test_an_episode_with_a_broken_array_is_left_out_and_named(dataset, damage: A
     assert len(WindowDataset(found, 2, 4)) == 26
 
 
-def test_a_dataset_without_a_whole_episode_says_what_is_wrong_with_the_first(dataset) -> None:
+def test_a_dataset_without_a_whole_episode_says_what_is_wrong_with_the_first(dataset: Path) -> None:
     for index in range(3):
         shutil.rmtree(folder_of(dataset, index) / "joints")
     with pytest.raises(DatasetError, match=r"3 are broken: episode '.*' has no readable 'joints'"):
         EpisodeDataset(dataset)
 
 
-def test_where_a_number_is_not_finite_is_found(dataset) -> None:
+def test_where_a_number_is_not_finite_is_found(dataset: Path) -> None:
     zarr.open_array(str(folder_of(dataset, 2) / "joints"), mode="r+")[9, 0] = np.inf
     found = EpisodeDataset(dataset)
     assert found.where_not_finite("action") == ""
@@ -99,7 +99,7 @@ def test_where_a_number_is_not_finite_is_found(dataset) -> None:
     assert found.where_not_finite("joints") == f"'joints' of episode '{name}', step 9"
 
 
-def test_windows_longer_than_every_episode_are_padded_and_masked(dataset) -> None:
+def test_windows_longer_than_every_episode_are_padded_and_masked(dataset: Path) -> None:
     windows = WindowDataset(EpisodeDataset(dataset), obs_steps=20, horizon=30)
     batch = windows.batch([0, 11])
     assert batch["obs"]["joints"].shape == (2, 20, 2) and batch["action"].shape == (2, 30, 2)

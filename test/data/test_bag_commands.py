@@ -21,7 +21,7 @@ from difftop_ros.data.bags.check import check, offer_of_bag, worst
 from difftop_ros.data.bags.timing import Timing
 
 
-def run(command, *words: object) -> int:
+def run(command: Any, *words: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args([str(word) for word in words]))
@@ -52,6 +52,7 @@ def test_inspect_prints_rates_gaps_and_ages(
     assert cloud[1] == "25" and float(cloud[3]) == pytest.approx(600, abs=1) and cloud[6:9] == ["2.0", "/", "2.0"]
     assert "warning  cloud        '/points' has a gap of 600 ms" in said and "ok       joints" in said
     sheet = cv2.imread(str(tmp_path / "strip.png"))
+    assert sheet is not None
     assert sheet.shape[0] == 138 and sheet[20:].max() > 100
 
 
@@ -106,21 +107,21 @@ def findings(contract: Contract, path: Path) -> dict[str, str]:
 def test_what_contract_check_finds(
     tmp_path: Path, contract: Contract, write_bag: Callable[..., Path], episode: Callable[..., Any]
 ) -> None:
-    def spoiled(change):
+    def spoiled(change: Callable[[str, Any], None]) -> Any:
         entries = episode(steps=12)
         for topic, _, _, message in entries:
             change(topic, message)
         return write_bag(tmp_path / change.__name__, entries)
 
-    def frame(topic, message):
+    def frame(topic: str, message: Any) -> None:
         if topic == "/points":
             message.header.frame_id = "odom"
 
-    def joint(topic, message):
+    def joint(topic: str, message: Any) -> None:
         if topic == "/joint_states":
             message.name = ["b", "c"]
 
-    def limits(topic, message):
+    def limits(topic: str, message: Any) -> None:
         if topic == "/command":
             message.position = message.position + 3.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_zarr(path: Path, **changes: Any) -> dict[str, np.ndarray]:
     return data
 
 
-def write_hdf5(path: Path, edit=None) -> dict[str, dict[str, np.ndarray]]:
+def write_hdf5(path: Path, edit: Callable[[str, Any], None] | None = None) -> dict[str, dict[str, np.ndarray]]:
     """robomimic's layout, demos 0 to 10 so that their order by name is not theirs; edit(name, group) at the end."""
     demos = {}
     with h5py.File(path, "w") as file:
@@ -140,7 +141,7 @@ def test_steps_that_are_not_finite_split_the_episode_and_are_counted(tmp_path: P
 
 
 def test_what_an_episode_lacks_costs_that_episode_alone(tmp_path: Path, image_contract: Contract) -> None:
-    def edit(name, demo):
+    def edit(name: str, demo: Any) -> None:
         if name == "demo_1":
             del demo["obs/agentview_image"]
         if name == "demo_2":

@@ -19,7 +19,7 @@ from difftop_ros.data.episodes.grid import actions_at, newest_at
 from difftop_ros.messages import ObservationPipeline, StaleObservation
 
 
-def changed(contract: Contract, key: str | None = None, **values) -> Contract:
+def changed(contract: Contract, key: str | None = None, **values: Any) -> Contract:
     """The contract with fields changed at its top, or in observation `key`."""
     data = contract.to_dict()
     (data["observations"][key] if key else data).update(values)
@@ -67,7 +67,7 @@ def test_the_cache_is_used_and_notices_changes(
     bags = [write_bag(tmp_path / "bags" / f"e{i}", episode(steps=12, seed=i)) for i in range(3)]
     seen: list[tuple[int, int, str]] = []
 
-    def progress(done, total, result):
+    def progress(done: int, total: int, result: Any) -> None:
         seen.append((done, total, result.status))
 
     ingest(bags[:2], contract, tmp_path / "data", progress=progress)
@@ -89,7 +89,7 @@ def test_an_interrupted_ingest_goes_on_where_it_was(
 ) -> None:
     bags = [write_bag(tmp_path / f"e{i}", episode(steps=12, seed=i)) for i in range(2)]
 
-    def interrupt(done, total, result):
+    def interrupt(done: int, total: int, result: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def test_failed_episodes_are_left_out_by_default(
         EpisodeDataset(tmp_path / "data")
 
 
-def without_clouds(entries: Any, first_s: float, last_s: float):
+def without_clouds(entries: Any, first_s: float, last_s: float) -> list[Any]:
     return [e for e in entries if e[0] != "/points" or not first_s <= e[2] / 1e9 - 100 < last_s]
 
 
@@ -363,7 +363,7 @@ def test_statistics_are_those_of_all_steps(
             np.testing.assert_allclose(getattr(found, name), getattr(rows, name)(axis=0), atol=1e-9)
 
 
-def other_robot(kit: SimpleNamespace, steps: int = 25):
+def other_robot(kit: SimpleNamespace, steps: int = 25) -> list[Any]:
     """What the drivers of config/ur_like_example.yaml publish: joints at 50 Hz, jpeg at 15 Hz, cloud at 12 Hz."""
     rng = np.random.default_rng(0)
     names = ["elbow_joint", "shoulder_lift_joint", "shoulder_pan_joint", "wrist_3_joint", "wrist_1_joint",

@@ -126,7 +126,9 @@ def test_compressed_pictures_decode(types: Types, pixels: np.ndarray, through_wi
         message = compressed_image(types, smooth, 0.0, "f", form, 95)
         back = through_wire(types, message, "sensor_msgs/msg/CompressedImage")
         assert back.format == form
-        found = cv2.imdecode(np.frombuffer(back.data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+        picture = cv2.imdecode(np.frombuffer(back.data, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        found = picture[..., ::-1].astype(int)
         assert np.abs(found - smooth).max() <= tolerance
 
 

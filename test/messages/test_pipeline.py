@@ -27,7 +27,7 @@ class RangeObs(Observation):
     """A distance sensor, frame float32 (1,) [m]."""
 
     kind: Literal["range"]
-    type: Literal["sensor_msgs/msg/Range"] = RANGE
+    type: Literal["sensor_msgs/msg/Range"] = "sensor_msgs/msg/Range"
 
     @property
     def shape(self) -> tuple[int, ...]:

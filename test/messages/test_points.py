@@ -36,7 +36,7 @@ def test_points_of_any_layout(
     kind = DATATYPES[datatype]
     xyz = rng.integers(-100, 100, (height * width, 3)) if kind[0] == "i" else rng.normal(size=(height * width, 3))
     rgb = rng.integers(0, 256, (height * width, 3))
-    end = ">" if big else "<"
+    end: Any = ">" if big else "<"
     packed = (rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2]).astype(np.uint32)
     columns, fields, offset = {}, [], 0
     for name in order:
@@ -64,6 +64,7 @@ def test_points_of_any_layout(
                 row_step=buffer.shape[1], data=buffer.reshape(-1))  # fmt: skip
     points = decode_point_cloud(message, "/points", colour=True)
     np.testing.assert_allclose(np.stack([points.x, points.y, points.z], 1), xyz.astype(kind), rtol=1e-6)
+    assert points.colour is not None
     np.testing.assert_allclose(points.colour(np.arange(height * width)), rgb / 255, atol=1e-6)
 
 
@@ -86,7 +87,7 @@ def test_clouds_of_the_simulator_decode_in_any_layout() -> None:
                            big_endian=True)  # fmt: skip
     obs = cloud_obs(color=True)
     frames = [process_cloud(decode_point_cloud(m, "/points", True), obs) for m in (plain, odd)]
-    np.testing.assert_array_equal(*frames)
+    np.testing.assert_array_equal(frames[0], frames[1])
 
 
 def test_crop_and_transform_agree_with_open3d() -> None:
