@@ -81,7 +81,10 @@ def publish(cloud: tuple[int, int], hz: float) -> None:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image, JointState, PointCloud2
 
-    from difftop_ros.messages.encode import image, joint_state, point_cloud2, ros_types
+    from difftop_ros.messages.images import image
+    from difftop_ros.messages.joints import joint_state
+    from difftop_ros.messages.points import point_cloud2
+    from difftop_ros.messages.types import ros_types
 
     rclpy.init()
     node = rclpy.create_node("bench_publisher")

@@ -104,7 +104,7 @@ class JointEncoder(nn.Module):
 class ObservationEncoder(nn.Module):
     """One encoder per observation key, applied to each of the `obs_steps` frames, concatenated, projected to `latent`.
 
-    spec: key -> ('joints' | 'cloud' | 'image', frame shape). image: 'cnn' (small, spatial softmax) or 'resnet18'; every
+    spec: key -> ('vector' | 'cloud' | 'image', frame shape). image: 'cnn' (small, spatial softmax) or 'resnet18'; every
     camera has its own. fused=False leaves the projection out, for policies that fuse the frames in their own way.
     """
 
@@ -126,7 +126,7 @@ class ObservationEncoder(nn.Module):
         self.frame_size = feature * len(spec)
         self.encoders = nn.ModuleDict()
         for key, (kind, shape) in spec.items():
-            if kind == "joints":
+            if kind == "vector":
                 self.encoders[key] = JointEncoder(shape[0], feature)
             elif kind == "cloud":
                 self.encoders[key] = PointCloudEncoder(shape[1], point_widths, keypoints, feature)

@@ -14,9 +14,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from difftop_ros.data.bags.reader import topic_finding
+from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.errors import UserError
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 
 DEPTH = 500  # messages DDS keeps for us while the process is busy
 OnMessage = Callable[[str, bytes, int], None]

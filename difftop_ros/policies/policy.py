@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difftop_ros.contract import Contract, load_contract
+from difftop_ros.files import whole, write_whole
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoders import Noise
 from difftop_ros.policies.difftop import DifftopNet
@@ -157,17 +158,10 @@ class Policy:
     def save(self, folder: str | Path) -> Path:
         """Write weights, configuration and contract into `folder`; each file is replaced whole, never half-written."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / (WEIGHTS + ".part")
-        save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, temporary)
-        temporary.replace(folder / WEIGHTS)
-        for name, text in (
-            (CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False)),
-            (CONTRACT, self.contract.to_yaml()),
-        ):
-            part = folder / (name + ".part")
-            part.write_text(text)
-            part.replace(folder / name)
+        with whole(folder / WEIGHTS) as beside:
+            save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, beside)
+        write_whole(folder / CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        write_whole(folder / CONTRACT, self.contract.to_yaml())
         return folder
 
 

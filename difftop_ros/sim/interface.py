@@ -7,10 +7,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from difftop_ros.contract import Observation
 from difftop_ros.sim.errors import SimError
 
 Mode = Literal["position", "velocity"]
 Snapshot = Mapping[str, np.ndarray]  # flat float64 arrays: all that a later picture needs, for the maker alone
+SIMULATED = ("joint_state", "image", "point_cloud", "depth_cloud")  # kinds of observation that a world can make
 
 
 class WorldTask(Protocol):
@@ -152,3 +154,12 @@ def require_mode(world: SimWorld, mode: str) -> bool:
             f"the arm of task '{world.task.name}' takes velocities; set command.mode to velocity, not {mode}"
         )
     return world.takes == mode
+
+
+def require_made(key: str, observation: Observation) -> None:
+    """Raises SimError for an observation whose kind no simulated world makes."""
+    if observation.kind not in SIMULATED:
+        raise SimError(
+            f"observation '{key}' is of kind '{observation.kind}', which the simulation does not make; it makes "
+            f"{list(SIMULATED)}: leave it out of the contract for simulation"
+        )

@@ -5,17 +5,20 @@ The messages are those the simulation bridge publishes and the frames those the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract, DepthCloudObs, ImageObs, JointStateObs, PointCloudObs
+from difftop_ros.contract import Contract, Observation
 from difftop_ros.errors import UserError
-from difftop_ros.messages import ObservationPipeline
-from difftop_ros.messages import encode as messages
+from difftop_ros.messages import ObservationPipeline, images
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.points import point_cloud2
+from difftop_ros.messages.types import rosbags_types
 from difftop_ros.sim import make_world
 from difftop_ros.sim.cloud import DepthProjector
-from difftop_ros.sim.interface import require_mode
+from difftop_ros.sim.interface import require_made, require_mode
 
 
 class SimulatedRobot:
@@ -39,6 +42,11 @@ class SimulatedRobot:
         self._order = [names.index(n) for n in contract.command.joint_names]
         self._target = self.world.joint_state()[0]
         self._projectors: dict[str, DepthProjector] = {}
+        self._makers: dict[str, Callable[..., list[Any]]] = {
+            "image": self._image,
+            "point_cloud": self._point_cloud,
+            "depth_cloud": self._depth_cloud,
+        }
         self.pictures: dict[str, np.ndarray] = {}
 
     @property
@@ -63,27 +71,31 @@ class SimulatedRobot:
         self.pictures = {camera: rgb for camera, (rgb, _) in drawn.items()}
         return self.pipeline.observe(latest, stamp).frames
 
-    def _messages(self, key: str, obs: Any, now: float, drawn: dict[str, Any]) -> list[tuple[str, Any]]:
-        types = messages.rosbags_types
-        if isinstance(obs, JointStateObs):
-            return [(obs.topic, messages.joint_state(types, self.world.joint_names, now, *self.world.joint_state()))]
+    def _messages(self, key: str, obs: Observation, now: float, drawn: dict[str, Any]) -> list[tuple[str, Any]]:
+        if obs.kind == "joint_state":
+            return [(obs.topic, joint_state(rosbags_types, self.world.joint_names, now, *self.world.joint_state()))]
+        require_made(key, obs)
         camera = self.contract.sim.cameras.get(key)
         if camera is None:
             raise UserError(f"sim.cameras does not say which camera observation '{key}' comes from; add it")
         if camera not in drawn:
             drawn[camera] = self.world.render(camera)
-        rgb, depth = drawn[camera]
-        intrinsics, frame = self.world.intrinsics(camera), f"{camera}_optical_frame"
-        if isinstance(obs, ImageObs):
-            make = messages.compressed_image if obs.type.endswith("CompressedImage") else messages.image
-            return [(obs.topic, make(types, rgb, now, frame))]
+        return list(zip(obs.topics, self._makers[obs.kind](obs, camera, *drawn[camera], now), strict=True))
+
+    def _image(self, obs: Any, camera: str, rgb: np.ndarray, depth: np.ndarray, now: float) -> list[Any]:
+        make = images.compressed_image if obs.type.endswith("CompressedImage") else images.image
+        return [make(rosbags_types, rgb, now, _frame(camera))]
+
+    def _depth_cloud(self, obs: Any, camera: str, rgb: np.ndarray, depth: np.ndarray, now: float) -> list[Any]:
         height, width = depth.shape
-        if isinstance(obs, DepthCloudObs):
-            info = messages.camera_info(types, intrinsics, width, height, now, frame)
-            return [(obs.topic, messages.depth_image(types, depth, now, frame)), (obs.camera_info, info)]
-        assert isinstance(obs, PointCloudObs)
-        projector = self._projectors.setdefault(camera, DepthProjector(intrinsics, width, height))
-        return [(obs.topic, messages.point_cloud2(types, projector.points(depth), now, frame, rgb))]
+        K, frame = self.world.intrinsics(camera), _frame(camera)
+        info = images.camera_info(rosbags_types, K, width, height, now, frame)
+        return [images.depth_image(rosbags_types, depth, now, frame), info]
+
+    def _point_cloud(self, obs: Any, camera: str, rgb: np.ndarray, depth: np.ndarray, now: float) -> list[Any]:
+        if camera not in self._projectors:
+            self._projectors[camera] = DepthProjector(self.world.intrinsics(camera), *depth.shape[::-1])
+        return [point_cloud2(rosbags_types, self._projectors[camera].points(depth), now, _frame(camera), rgb)]
 
     def apply(self, action: np.ndarray, duration_s: float) -> None:
         """Hold one action (A,) of the contract's mode for `duration_s`."""
@@ -110,3 +122,7 @@ class SimulatedRobot:
     def close(self) -> None:
         """Free the renderer."""
         self.world.close()
+
+
+def _frame(camera: str) -> str:
+    return f"{camera}_optical_frame"

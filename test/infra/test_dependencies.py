@@ -11,8 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Import names that differ from the distribution's name.
-DISTRIBUTION = {"cv2": "opencv-python-headless", "open3d": "open3d-cpu", "yaml": "pyyaml", "PIL": "pillow",
-                "imageio_ffmpeg": "imageio-ffmpeg", "theseus": "theseus-ai"}  # fmt: skip
+DISTRIBUTION = {
+    "cv2": "opencv-python-headless",
+    "open3d": "open3d-cpu",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "pydantic_core": "pydantic",
+    "theseus": "theseus-ai",
+}
 # Part of ROS 2 itself: from the wheels in the extra [ros], or from the ROS 2 installation.
 ROS = re.compile(
     r"rclpy|rcl_interfaces|launch(_ros)?|ament_index_python|builtin_interfaces|rosidl_\w+|rpyutils|[a-z]+_msgs|std_srvs"

@@ -17,7 +17,7 @@ from difftop_ros.learning.imitation.augment import (
     turned,
 )
 
-KINDS = {"joints": "joints", "cloud": "cloud", "picture": "image"}
+KINDS = {"joints": "vector", "cloud": "cloud", "picture": "image"}
 OFF: dict[str, float] = {"joint_noise": 0.0, "cloud_jitter_m": 0.0, "cloud_drop": 0.0, "image_shift_px": 0}
 
 

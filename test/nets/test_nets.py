@@ -18,7 +18,7 @@ from difftop_ros.nets import (
     mlp,
 )
 
-SPEC = {"joints": ("joints", (5,)), "cloud": ("cloud", (40, 6)), "picture": ("image", (32, 24, 3))}
+SPEC = {"joints": ("vector", (5,)), "cloud": ("cloud", (40, 6)), "picture": ("image", (32, 24, 3))}
 
 
 @pytest.fixture(autouse=True)

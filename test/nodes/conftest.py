@@ -121,7 +121,8 @@ class RobotDouble:
     def _send_cloud(self) -> None:
         if not self.cloud:
             return
-        from difftop_ros.messages.encode import point_cloud2, ros_types
+        from difftop_ros.messages.points import point_cloud2
+        from difftop_ros.messages.types import ros_types
 
         points = np.full_like(self._points, np.nan) if self.poison else self._points
         now = self.node.get_clock().now()

@@ -89,7 +89,9 @@ class Cell:
         self._pubs[JointState].publish(message)
 
     def _send_camera(self) -> None:
-        from difftop_ros.messages.encode import compressed_image, point_cloud2, ros_types
+        from difftop_ros.messages.images import compressed_image
+        from difftop_ros.messages.points import point_cloud2
+        from difftop_ros.messages.types import ros_types
 
         colours = np.full((150, 3), 90, np.uint8)
         messages = [

@@ -25,7 +25,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 from difftop_ros.data import open_bag
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 rclpy.init()
 node = rclpy.create_node("player")
 with open_bag(sys.argv[1]) as bag:
@@ -98,8 +98,9 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
 def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
     contract = contract.in_namespace("/")
+    from difftop_ros.messages.types import header_stamp
     from difftop_ros.nodes.topics import deserialize
-    from difftop_ros.runtime.streams import StreamBuffers, header_stamp
+    from difftop_ros.runtime.streams import StreamBuffers
     from difftop_ros.runtime.worker import PolicyWorker
 
     ingest([bag], contract, folder)
@@ -107,7 +108,7 @@ def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -
     frames = {key: stored[key][:] for key in contract.observations}
     messages = sorted(receive_all(context, spawn, bag, contract), key=lambda m: header_stamp(m[1]))
     topics = ObservationPipeline(contract).topics
-    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract, deserialize)
+    buffers, worker = StreamBuffers(topics, contract.unstamped, 1.0), PolicyWorker(None, contract, deserialize)
     waiting = iter(messages)
     pending = next(waiting, None)
     first, steps = stored.attributes["first_ns"], stored.steps
@@ -128,9 +129,13 @@ def other_bag(tmp_path: Path) -> Path:
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
-    from difftop_ros.messages import encode as m
+    from difftop_ros.messages.commands import array_to_command
+    from difftop_ros.messages.images import compressed_image
+    from difftop_ros.messages.joints import joint_state
+    from difftop_ros.messages.points import point_cloud2
+    from difftop_ros.messages.types import rosbags_types
 
-    types, store, rng = m.rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
+    types, store, rng = rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
     contract = load_contract(ROOT / "config" / "ur_like_example.yaml").in_namespace("/")
     names = [*reversed(contract.command.joint_names), "finger_joint"]
     with Writer(tmp_path / "other", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -143,18 +148,18 @@ def other_bag(tmp_path: Path) -> Path:
 
         for i in range(26):
             t = 20 + i * 0.05
-            state = m.joint_state(types, names, t, rng.normal(size=7), rng.normal(size=7))
+            state = joint_state(types, names, t, rng.normal(size=7), rng.normal(size=7))
             write("/arm/joint_states", "sensor_msgs/msg/JointState", t, state)
             picture = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
-            jpeg = m.compressed_image(types, picture, t + 0.003, "overhead_camera_optical")
+            jpeg = compressed_image(types, picture, t + 0.003, "overhead_camera_optical")
             write("/overhead_camera/color/image_raw/compressed", "sensor_msgs/msg/CompressedImage", t + 0.003, jpeg)
             if i % 2 == 0:
                 xyz = rng.uniform([-0.6, -0.6, 0.2], [0.6, 0.6, 1.2], (40, 50, 3)).astype(np.float32)
                 rgb = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-                cloud = m.point_cloud2(types, xyz, t + 0.004, "overhead_camera_optical", rgb,
+                cloud = point_cloud2(types, xyz, t + 0.004, "overhead_camera_optical", rgb,
                                        order=("z", "rgb", "y", "x"), padding=4, row_padding=12)  # fmt: skip
                 write("/overhead_camera/depth/points", "sensor_msgs/msg/PointCloud2", t + 0.004, cloud)
-            order = m.command(types, "std_msgs/msg/Float64MultiArray", [], rng.normal(size=6), t + 0.005, "velocity")
+            order = array_to_command(contract, rng.normal(size=6), round((t + 0.005) * 1e9), types)
             write("/forward_velocity_controller/commands", "std_msgs/msg/Float64MultiArray", t + 0.005, order)
     return tmp_path / "other"
 

@@ -366,7 +366,7 @@ def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
 
 def test_an_observation_is_of_the_newest_time_that_every_stream_has_reached():
     ms = 1_000_000
-    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, "receive", 1.0)
+    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, {"/joints", "/cloud"}, 1.0)
     now = 10 * S
     assert buffers.synchronised_ns(now, 150 * ms) == now
     for i in range(30):
@@ -419,7 +419,7 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
 
     contract = load_contract(share_path("config/panda_table.yaml"))
     topics = {o.topic: o.type for o in contract.observations.values()}
-    buffers = StreamBuffers(topics, "header", 1.0)
+    buffers = StreamBuffers(topics, (), 1.0)
     for number, topic in enumerate(topics):
         stamp = struct.pack("<iI", 10, 0 if number else 100_000_000)
         buffers.push(topic, b"\x00\x01\x00\x00" + stamp, 0)

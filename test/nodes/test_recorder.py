@@ -36,8 +36,10 @@ from difftop_ros.nodes import environment as ros_env
 ros_env.prepare(local_only=True)
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy, DurabilityPolicy
-from difftop_ros.messages import encode as m
-t = m.ros_types
+from difftop_ros.messages.images import camera_info, image
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.types import ros_types
+t = ros_types
 rclpy.init()
 node = rclpy.create_node("robot")
 best = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -56,10 +58,10 @@ for i in range(100000):
     picture = np.full((480, 640, 3), i % 256, np.uint8)
     picture[-64:, :64] = noise
     sent = {
-        "/joint_states": m.joint_state(t, ["a"], now, np.array([i * 0.001])),
-        "/camera/color/image_raw": m.image(t, picture, now, "cam"),
-        "/camera/color/camera_info": m.camera_info(t, np.eye(3) * 500, 640, 480, now, "cam"),
-        "/command": m.joint_state(t, ["a"], now, np.array([i * 0.001])),
+        "/joint_states": joint_state(t, ["a"], now, np.array([i * 0.001])),
+        "/camera/color/image_raw": image(t, picture, now, "cam"),
+        "/camera/color/camera_info": camera_info(t, np.eye(3) * 500, 640, 480, now, "cam"),
+        "/command": joint_state(t, ["a"], now, np.array([i * 0.001])),
         "/success": t("std_msgs/msg/Bool")(data=i > 20),
         "/sim/episode": t("difftop_ros/msg/EpisodeStatus")(task="lift", seed=i),
     }

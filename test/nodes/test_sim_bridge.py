@@ -10,8 +10,9 @@ import pytest
 
 from difftop_ros.contract import load_contract
 from difftop_ros.messages import ObservationPipeline
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.types import ros_types
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
 
@@ -115,7 +116,7 @@ def test_lockstep_is_exact_and_success_is_told(spawn, client):
     while not world.success():
         command = expert.act()
         now = nanoseconds(clock[-1].clock) * 1e-9
-        commands.publish(messages.joint_state(ros_types, world.joint_names, now, command))
+        commands.publish(joint_state(ros_types, world.joint_names, now, command))
         answer = client.step(1, wait=True)
         assert answer.success, answer.message
         client.until_stamp(states, answer)
@@ -151,15 +152,15 @@ def test_bad_commands_are_ignored_and_counted(spawn, client):
     world = make_world("reach", seed=0)
     names, rest = list(world.joint_names), world.joint_state()[0]
     bad = [
-        messages.joint_state(ros_types, names, 50.0, np.full(8, np.nan)),
-        messages.joint_state(ros_types, names, 50.0, rest[:5]),
-        messages.joint_state(ros_types, ["elbow", *names[1:]], 50.0, rest + 0.2),
-        messages.joint_state(ros_types, names, 0.5, rest + 0.2),
+        joint_state(ros_types, names, 50.0, np.full(8, np.nan)),
+        joint_state(ros_types, names, 50.0, rest[:5]),
+        joint_state(ros_types, ["elbow", *names[1:]], 50.0, rest + 0.2),
+        joint_state(ros_types, names, 0.5, rest + 0.2),
     ]
     for message in bad:
         commands.publish(message)
     good = rest + np.array([0.05] * 7 + [0.0])
-    commands.publish(messages.joint_state(ros_types, names, 50.0, good))  # the sentinel: sent last, arrives last
+    commands.publish(joint_state(ros_types, names, 50.0, good))  # the sentinel: sent last, arrives last
     answer = client.step(1, wait=True)
     world.step(good, 0.05)
     client.until(lambda: nanoseconds(states[-1].header.stamp) == nanoseconds(answer.stamp) and diagnostics)
@@ -179,13 +180,16 @@ def test_command_types_and_modes_move_the_arm(spawn, client, kind, mode):
     commands = client.publisher(kind=kind)
     client.reset(0)
     client.until(lambda: states)
-    names, first = list(states[-1].name), np.array(states[-1].position)
+    first = np.array(states[-1].position)
+    contract = load_contract(share_path("config/panda_table.yaml"))
+    assert list(states[-1].name) == contract.command.joint_names
+    contract = contract.model_copy(update={"command": contract.command.model_copy(update={"type": kind, "mode": mode})})
     for step in range(8):
         values = np.zeros(8)
         values[0] = {"velocity": 0.4, "position": 0.02 * (step + 1), "delta_position": 0.02}[mode]
         if mode == "position":
             values += first
-        commands.publish(messages.command(ros_types, kind, names, values, 100.0, mode))
+        commands.publish(array_to_command(contract, values, 100_000_000_000, ros_types))
         assert client.step(1, wait=True).success
     answer = client.step(10)
     client.until_stamp(states, answer)
@@ -274,9 +278,7 @@ def test_another_robots_contract_needs_no_code(spawn, client, tmp_path):
     red = cloud[(cloud[:, 3] > 0.35) & (cloud[:, 4] < 0.25)]
     assert len(red) > 3 and np.linalg.norm(red[:, :2].mean(0) - world.scene.cube()[0][:2]) < 0.02
     assert pipeline.decode("eye", {"/eye/image/compressed": got["/eye/image/compressed"][-1]}).shape == (64, 64, 3)
-    velocity = messages.command(
-        ros_types, contract.command.type, names, np.array([0, 0.3, 0, 0, 0, 0]), 0.0, "velocity"
-    )
+    velocity = array_to_command(contract, np.array([0, 0.3, 0, 0, 0, 0]), 0, ros_types)
     commands.publish(velocity)
     assert client.step(1, wait=True).success
     answer = client.step(9)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import load_contract
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import rosbags_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.types import rosbags_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.nodes.simulation.mujoco.loop import is_due
 from difftop_ros.paths import share_path
@@ -30,9 +30,13 @@ def make_tracker(kind="joint_state", mode="position", joints=3):
 
 
 def message(tracker_names, kind, values, mode="position", time_s=6.0, period_s=0.05):
-    return messages.command(
-        rosbags_types, TYPES[kind], tracker_names, np.asarray(values, float), time_s, mode, period_s
-    )
+    """A command of the joints named, in that order; a trajectory's point lies `period_s` ahead."""
+    contract = load_contract(share_path("config/panda_table.yaml"))
+    limits = {j.name: j for j in contract.command.joints}
+    joints = tuple(limits[name] for name in tracker_names)
+    command = contract.command.model_copy(update={"type": TYPES[kind], "mode": mode, "joints": joints})
+    contract = contract.model_copy(update={"command": command, "control_rate_hz": 1 / period_s})
+    return array_to_command(contract, np.asarray(values, float), round(time_s * 1e9), rosbags_types)
 
 
 @pytest.mark.parametrize("kind", ["joint_state", "array"])

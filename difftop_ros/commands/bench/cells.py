@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from difftop_ros import __version__
-from difftop_ros.contract import Contract, JointStateObs, load_contract, parse_contract
+from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.errors import UserError
 from difftop_ros.learning.defaults import COMPARED_UNNAMED
 from difftop_ros.learning.imitation.augment import AugmentSettings
@@ -153,9 +153,7 @@ def cell_contract(task: str, observation: str) -> Contract:
         return contract
     data = contract.to_dict()
     data["observations"] = {
-        key: value
-        for key, value in data["observations"].items()
-        if isinstance(contract.observations[key], JointStateObs)
+        key: value for key, value in data["observations"].items() if contract.observations[key].modality == "vector"
     }
     data["sim"]["cameras"] = {}
     return parse_contract(yaml.safe_dump(data, sort_keys=False), f"{contract.name}, joints alone")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
-from difftop_ros.data.bags.reader import Bag, topic_finding
+from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.bags.timing import Timing, bag_timings
+from difftop_ros.data.bags.topics import topic_finding
+from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.joints import command_to_array
 from difftop_ros.messages.pipeline import ObservationPipeline
 
 SAMPLES = 5  # messages of each topic that are decoded

@@ -1,6 +1,6 @@
 """Reads what is left of recordings that were cut short: mcap without its footer, sqlite3 with missing pages.
 
-A file is read from its start to the first byte that makes no sense. Whole recordings are read by bags.py.
+A file is read from its start to the first byte that makes no sense. Whole recordings are read by reader.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from difftop_ros.data.bags.reader import TopicInfo
+from difftop_ros.data.bags.topics import TopicInfo
 
 _IDL_RULE = "=" * 80 + "\n"
 

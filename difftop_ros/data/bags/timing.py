@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.data.bags.reader import Bag
+from difftop_ros.messages.types import header_stamp
 
 
 @dataclass
@@ -53,8 +54,6 @@ class Timing:
 
 def bag_timings(bag: Bag) -> dict[str, Timing]:
     """Timing of every topic of an open bag; one pass, one message in memory at a time."""
-    from difftop_ros.data.episodes.ingest import header_stamp
-
     found: dict[str, Timing] = {topic: Timing() for topic in bag.topics}
     stamped: dict[str, bool] = {}
     for topic, received, raw in bag.messages():

@@ -1,4 +1,4 @@
-"""What an ingest did with each bag and why, as JSON and as a table for people. Doing it is ingestion.py's job."""
+"""What an ingest did with each bag and why, as JSON and as a table for people. Doing it is ingest.py's job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from difftop_ros.files import write_json
+
+RESULT = "result.json"
 
 
 @dataclass
@@ -24,6 +28,19 @@ class BagResult:
     gaps: int = 0  # steps left out, without a fresh observation ('drop') or a sound command; the episode is split there
     undecodable: dict[str, int] = field(default_factory=dict)  # observation or 'action' -> messages not decoded
     notes: list[str] = field(default_factory=list)  # salvage, first decoding error, …
+
+    @classmethod
+    def cached(cls, folder: Path) -> BagResult | None:
+        """What is told in `folder`, made by an earlier run; None when it is not there."""
+        path = folder / RESULT
+        if not path.is_file():
+            return None
+        return cls(**{**json.loads(path.read_text(encoding="utf-8")), "status": "cached"})
+
+    def save(self, beside: Path, folder: Path) -> None:
+        """Take the names of the episodes in `beside`, which will be `folder`, and write all into it."""
+        self.episodes = [f"bags/{folder.name}/{part.name}" for part in sorted(beside.glob("part_*"))]
+        write_json(beside / RESULT, asdict(self))
 
 
 @dataclass
@@ -51,9 +68,7 @@ class IngestReport:
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, asdict(self))
 
     def rows(self) -> list[dict[str, Any]]:
         """For a table: a row for each bag."""

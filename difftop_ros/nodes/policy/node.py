@@ -180,7 +180,7 @@ class PolicyNode(LifecycleNode):
         self._source = SimTime() if self._value("use_sim_time") else SystemTime()
         oldest_ms = max(o.max_age_ms for o in contract.observations.values())
         history_s = self._worker.facts.obs_steps / contract.rate_hz
-        self._buffers = StreamBuffers(topics, contract.clock, history_s + oldest_ms / 1e3)
+        self._buffers = StreamBuffers(topics, contract.unstamped, history_s + oldest_ms / 1e3)
         self._reader = JointReader(contract, self._buffers, deserialize)
         if isinstance(self._source, SimTime):
             self._entities.append(self.create_subscription(ClockMessage, "/clock", self._on_clock, SENSOR_QOS))

@@ -15,6 +15,7 @@ from typing import Any
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.errors import UserError
+from difftop_ros.messages.images import PICTURES
 from difftop_ros.messages.pipeline import ObservationPipeline
 from difftop_ros.nodes import environment as ros_env
 from difftop_ros.paths import share_path
@@ -169,7 +170,7 @@ def summary(bag: EpisodeBag, success: bool | None) -> str:
 
 def _camera_infos(contract: Contract) -> list[str]:
     """camera_info topics beside the observed pictures, by the convention of image_pipeline."""
-    pictures = [o.topic for o in contract.observations.values() if o.kind in ("image", "depth_cloud")]
+    pictures = [o.topic for o in contract.observations.values() if o.type in PICTURES]
     bases = [topic.removesuffix("/compressed").rpartition("/")[0] for topic in pictures]
     return list(dict.fromkeys(f"{base}/camera_info" for base in bases if base))
 

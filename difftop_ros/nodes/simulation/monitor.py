@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 from difftop_ros.nodes.children import Child, wait_until
 from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, snapshot_of
 from difftop_ros.sim.interface import Snapshot

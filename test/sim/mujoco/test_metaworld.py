@@ -16,8 +16,8 @@ from difftop_ros import sim
 from difftop_ros.contract import Contract, DepthCloudObs, PointCloudObs, load_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import rosbags_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.types import rosbags_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.paths import share_path
 from difftop_ros.sim.mujoco.metaworld import MetaWorld, make_expert, make_world, task_names
@@ -195,8 +195,7 @@ def test_a_velocity_command_holds_until_its_time_out_and_then_is_zero() -> None:
     tracker.begin(np.full(4, 0.6), time_ns=0)
     np.testing.assert_array_equal(tracker.targets(0.0125, STILL), STILL)
     values = np.array([0.5, -1.0, 0.25, 1.0])
-    command = contract.command
-    tracker.offer(messages.command(rosbags_types, command.type, command.joint_names, values, 1.0, "velocity"))
+    tracker.offer(array_to_command(contract, values, 1_000_000_000, rosbags_types))
     for _ in range(4):
         np.testing.assert_array_equal(tracker.targets(0.0125, STILL), values)
     np.testing.assert_array_equal(tracker.targets(0.0125, STILL), STILL)
@@ -213,10 +212,8 @@ def test_the_contracts_differ_in_their_eyes_alone() -> None:
     assert isinstance(cloud, (DepthCloudObs, PointCloudObs))
     transform = cloud.transform
     assert transform is not None
-    from difftop_ros.messages.clouds import rotation_matrix
-
     pose = world.camera_pose(contract.sim.cameras["cloud"])
-    np.testing.assert_allclose(rotation_matrix(transform.quat_xyzw), pose[:3, :3], atol=1e-6)
+    np.testing.assert_allclose(transform.rotation, pose[:3, :3], atol=1e-6)
     np.testing.assert_allclose(transform.xyz, pose[:3, 3], atol=1e-9)
 
 

@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.contract import Contract, JointStateObs, load_contract
+from difftop_ros.contract import Contract, load_contract
 from difftop_ros.errors import UserError
-from difftop_ros.messages.encode import ros_types, stamp
+from difftop_ros.messages.types import ros_types, stamp
 from difftop_ros.nodes import environment as ros_env
 from difftop_ros.nodes.parameters import declare
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
@@ -82,7 +82,7 @@ class SimBridge:
 
     def start(self) -> None:
         """Begins the first episode; time runs unless the bridge is in lock-step."""
-        if any(not isinstance(o, JointStateObs) for o in self.contract.observations.values()):
+        if any(o.modality != "vector" for o in self.contract.observations.values()):
             # The first picture takes a second; taken now, it does not stall the running clock later.
             self.loop.prepare_cameras()
         self.loop.start(self._seed)
