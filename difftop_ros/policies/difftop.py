@@ -164,7 +164,7 @@ class DifftopNet(PolicyNet):
     def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """The base's own loss, the plan's squared error with the posterior's code, and the KL to the prior."""
         of_base = self.base.loss(encoding, expert, weight, box)
-        # the base is trained by its own loss alone, so that "its own base" stays a fair rival
+        # the base is trained by its own loss alone, so that "its own base" stays a fair baseline
         with torch.no_grad():
             base = self.base.propose(encoding, expert, box)
         mean, log_variance = self.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
