@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.policies import Noise, PolicyConfig, PolicyNet, make_net
+from difftop_ros.policies.config import registered
 
 CONTRACT = """
 name: two_ways
@@ -35,7 +37,9 @@ observations:
   state: {kind: joint_state, topic: /toy/state, joints: [x, y], max_age_ms: 200}
 episode: {max_seconds: 5}
 """
-SIZES: dict[str, Any] = {"horizon": 8, "latent": 64, "hidden": 64, "code": 4, "cost_outputs": 32, "state": 32}
+SHARED: dict[str, Any] = {"horizon": 8, "latent": 64}
+DIFFTOP = {"bc_width": 64, "prior_width": 64, "posterior_width": 64, "cost_width": 64, "code": 4, "cost_outputs": 32,
+           "state": 32}  # fmt: skip
 POLICIES: dict[str, dict[str, Any]] = {
     "bc": {"policy": "bc"},
     "bc_rnn": {"policy": "bc_rnn"},
@@ -78,7 +82,7 @@ def demonstrations(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Starts (N, 2) and expert chunks (N, H, 2) [m]; the way is drawn by chance."""
     rng = np.random.default_rng(seed)
     starts = np.stack([rng.uniform(-1.1, -0.9, count), rng.uniform(-0.1, 0.1, count)], axis=1)
-    along = np.arange(1, SIZES["horizon"] + 1) / SIZES["horizon"]
+    along = np.arange(1, SHARED["horizon"] + 1) / SHARED["horizon"]
     side = rng.choice([-1.0, 1.0], count)
     x = starts[:, :1] + along * (1.0 - starts[:, :1])
     y = starts[:, 1:] * (1 - along) + side[:, None] * HEIGHT * np.sin(np.pi * along)
@@ -90,10 +94,19 @@ def observed(starts: np.ndarray) -> dict[str, torch.Tensor]:
     return {"state": torch.from_numpy(starts[:, None]).float()}
 
 
+def config(contract: Contract, options: dict[str, Any]) -> PolicyConfig:
+    """Small, and with about as many parameters for every policy."""
+    reference = PolicyConfig(**SHARED, **DIFFTOP)
+    kinds = [registered()[name] for name in (options["policy"], options.get("base", "bc"))]
+    sizes = {name: value for name, value in DIFFTOP.items() if any(name in kind.model_fields for kind in kinds)}
+    sizes = sizes if options["policy"] in ("difftop", "bc") else {}
+    return with_equal_budget(contract, PolicyConfig(**{**SHARED, **sizes, **options}), reference)
+
+
 def train(contract: Contract, options: dict[str, Any], steps: int, seed: int = 0) -> PolicyNet:
     """A policy from 200 demonstrations, batch 64, AdamW on a one-cycle schedule, averaged weights: as difftop train."""
     torch.manual_seed(seed)
-    net = make_net(contract, PolicyConfig(**{**SIZES, **options}))
+    net = make_net(contract, config(contract, options))
     starts, chunks = demonstrations(200, seed)
     net.normaliser.fit("state", starts.mean(0), starts.std(0))
     offsets = chunks - starts[:, None]
@@ -102,7 +115,7 @@ def train(contract: Contract, options: dict[str, Any], steps: int, seed: int = 0
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps + 1, pct_start=0.05)
     averaged = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
-    mask = torch.ones(64, SIZES["horizon"], dtype=torch.bool)
+    mask = torch.ones(64, SHARED["horizon"], dtype=torch.bool)
     for _ in range(steps):
         rows = torch.randint(0, len(obs), (64,))
         optimiser.zero_grad()

@@ -27,12 +27,13 @@ import yaml
 from torch import Tensor
 
 from benchmarks.plan_errors import errors, in_words
+from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
-from difftop_ros.policies.decoders import Noise
+from difftop_ros.policies.decoder import Noise
 from difftop_ros.sim import make_expert, make_world
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
@@ -99,7 +100,7 @@ def windows(found: list[Demonstration], obs_steps: int, horizon: int) -> tuple[d
 def fit(found: list[Demonstration], policy: str, steps: int, seed: int, lr: float = 1e-3) -> PolicyNet:
     """Train as `difftop train` does: AdamW, one cycle, clipped gradients, averaged weights."""
     torch.manual_seed(seed)
-    net = make_net(contract(), policy_config(policy, horizon=8, obs_steps=2))
+    net = make_net(contract(), with_equal_budget(contract(), policy_config(policy, horizon=8, obs_steps=2)))
     obs, actions, mask = windows(found, net.config.obs_steps, net.config.horizon)
     for key, frames in (("joints", [d.hand for d in found]), ("objects", [d.objects for d in found])):
         every = np.concatenate(frames)

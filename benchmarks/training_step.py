@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.policies import PolicyNet, make_net
@@ -82,8 +83,9 @@ def main() -> None:
     contract = load_contract(args.contract)
     obs = made_up(contract, args.batch, args.obs_steps)
     actions = 0.5 * torch.randn(args.batch, args.horizon, len(contract.command.joints))
+    sizes = {"horizon": args.horizon, "obs_steps": args.obs_steps}
     nets = {
-        text: make_net(contract, policy_config(text, horizon=args.horizon, obs_steps=args.obs_steps))
+        text: make_net(contract, with_equal_budget(contract, policy_config(text, **sizes)))
         for text in dict.fromkeys(["bc", *args.policies])
     }
     jobs = {text: a_step(net, obs, actions) for text, net in nets.items()}

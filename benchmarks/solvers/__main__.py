@@ -15,7 +15,7 @@ from benchmarks.solvers import report
 from benchmarks.solvers.nets import FORMS, load_forms
 from benchmarks.solvers.rows import Plan, Row
 from benchmarks.solvers.run import run_form
-from difftop_ros.trajopt.options import SOLVERS
+from difftop_ros.trajopt.solvers import SOLVER_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = """\
@@ -44,7 +44,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small nets and few repeats: about a minute, no result")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cuda also captures graphs")
     parser.add_argument("--forms", nargs="+", choices=tuple(FORMS), default=None, help="some forms; all by default")
-    parser.add_argument("--methods", nargs="+", choices=SOLVERS, default=None, help="some solvers; all by default")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(SOLVER_TABLE), default=None, help="some solvers; all by default"
+    )
     parser.add_argument("--batches", nargs="+", type=int, default=None, help="1 128; with cuda also 4096")
     parser.add_argument("--repeats", type=int, default=40, help="most runs of each; seconds cap them first")
     parser.add_argument("--seconds", type=float, default=30.0, help="repeats for one form at one batch size [s]")

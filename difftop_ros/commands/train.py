@@ -23,6 +23,8 @@ Stopped with Ctrl-C, the same command goes on from the last checkpoint. 'tensorb
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
+    from difftop_ros.learning.options import add_to
+
     parser.description = DESCRIPTION
     parser.add_argument("--bags", nargs="+", default=[], type=Path, help="rosbag2 folders, or folders of them")
     parser.add_argument("--contract", type=Path, help="robot contract (default: the demo's, config/panda_table.yaml)")
@@ -33,22 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the ingested data goes (default: beside the first bags); without --bags: a dataset that is there",
     )
     parser.add_argument("--include-failures", action="store_true", help="train on episodes marked as failed too")
-    add_training_arguments(parser)
+    add_to(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:0 or auto")
     parser.add_argument("--fresh", action="store_true", help="start over instead of going on with the run in --out")
     group = parser.add_argument_group("evaluation in simulation, when the contract has a sim section")
     group.add_argument("--eval-episodes", type=int, default=20, help="starts after training; 0 for none")
     group.add_argument("--task", help="reach, push or lift (default: the contract's sim.task)")
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that end up in TrainSettings; their defaults are those of the settings themselves."""
-    from difftop_ros.learning.defaults import OPTIONS
-
-    for title, options in OPTIONS.items():
-        group = parser.add_argument_group(title)
-        for name, (kind, choices, text) in options.items():
-            group.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=text)
 
 
 def run(args: argparse.Namespace) -> int:

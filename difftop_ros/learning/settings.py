@@ -1,71 +1,109 @@
-"""What a training run is made of: one frozen, flat record, saved with the run as training.yaml."""
+"""What a training run is made of: frozen records, saved with the run as training.yaml. No torch here."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import AUGMENT_OPTIONS, POLICY_OPTIONS, TRAINING_OPTIONS
-from difftop_ros.learning.imitation.augment import AugmentSettings
-from difftop_ros.policies import PolicyConfig
+from difftop_ros.options import Options
+from difftop_ros.policies.config import PolicyConfig, registered
 
 RECORD = "training.yaml"
+FREE = ("steps", "checkpoint_every", "threads")  # what may be another when a run goes on
 
 
 class TrainingError(UserError):
     """A training run that cannot start or go on as asked."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """steps: optimisation steps (the budget; never minutes). batch: windows per step. lr: peak learning rate.
+class AugmentSettings(Options):
+    """Disturbances of training (learning/imitation/augment.py).
 
-    ema: decay of the averaged weights that are kept. validation: share of episodes held out for the loss curve.
-    checkpoint_every: steps between checkpoints. threads: torch threads, 0 for torch's own choice.
+    cloud_shift_m, cloud_turn_rad: rigid motions of a sample's clouds about their middle, arm and commands staying where
+    they are: what a camera whose place is known no better than this would see.
+
+    turn_joint: an arm whose first axis stands upright in the origin of the clouds' frame does the same from any
+    heading, so a scene turned about that axis, with this joint's reading, is one more demonstration. Images must come
+    from cameras that turn with the arm.
+
+    shift_joints: where the joints are a hand's place along x, y (and z) of the clouds' frame, a scene moved along these
+    axes, hand and all, is one more demonstration too: what matters is where the hand is from the object. Not where the
+    task has to do with a place that no cloud shows.
     """
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    steps: int = 3000
-    batch: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    ema: float = 0.995
-    seed: int = 0
-    validation: float = 0.1
-    checkpoint_every: int = 200
-    threads: int = 0
+    joint_noise: float = Field(0.01, ge=0, lt=100, description="noise on joint readings [rad or m]")
+    cloud_jitter_m: float = Field(0.002, ge=0, lt=100, description="noise on points [m]")
+    cloud_drop: float = Field(0.1, ge=0, lt=1, description="largest share of points left out")
+    cloud_shift_m: float = Field(0.0, ge=0, lt=100, description="largest shift of a whole cloud [m]")
+    cloud_turn_rad: float = Field(0.0, ge=0, lt=100, description="largest turn of a whole cloud about any axis [rad]")
+    image_shift_px: int = Field(2, ge=0, lt=100, description="largest random shift of images [px]")
+    turn_joint: str = Field("", description="an arm's upright first joint, if scenes may be turned about its axis")
+    turn_rad: float = Field(0.0, ge=0, lt=100, description="largest such turn [rad]")
+    shift_joints: str = Field(
+        "", description="joints that read a hand's place along x, y, z of the clouds' frame, if scenes may be moved "
+        "along them: hand_x,hand_y"
+    )  # fmt: skip
+    shift_m: float = Field(0.0, ge=0, lt=100, description="largest such move [m]")
 
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.seed < 0:
-            raise TrainingError(f"seed is {self.seed}; expected 0 or more")
-        if not 0 < self.lr < 1 or not 0 <= self.ema < 1 or not 0 <= self.validation < 1 or self.threads < 0:
-            raise TrainingError("expected 0 < lr < 1, 0 <= ema < 1, 0 <= validation < 1 and threads >= 0")
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        for names, size in (("turn_joint", "turn_rad"), ("shift_joints", "shift_m")):
+            if bool(getattr(self, names)) != bool(getattr(self, size)):
+                raise ValueError(f"{names} and {size} belong together; give both or neither")
+        if len(self.axes) > 3 or not all(self.axes):
+            raise ValueError(f"shift_joints is {self.shift_joints!r}; expected up to three such as 'hand_x,hand_y'")
+        return self
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names in shift_joints: of x, y, z."""
+        return tuple(name.strip() for name in self.shift_joints.split(",")) if self.shift_joints else ()
+
+    @property
+    def reach(self) -> dict[str, float]:
+        """By how much [rad | m] readings and commanded positions of joints move, by joint."""
+        turn = {self.turn_joint: self.turn_rad} if self.turn_joint else {}
+        return {**turn, **dict.fromkeys(self.axes, self.shift_m)}
+
+
+class TrainSettings(Options):
+    """A training run: the policy, the disturbances, the optimisation. The budget is steps, never minutes."""
+
+    error = TrainingError
+
+    policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
+    augment: AugmentSettings = Field(default_factory=AugmentSettings)
+    steps: int = Field(3000, ge=1, description="optimisation steps")
+    batch: int = Field(64, ge=1, description="windows per step")
+    lr: float = Field(1e-3, gt=0, lt=1, description="peak learning rate of a one-cycle schedule")
+    weight_decay: float = Field(1e-4, ge=0, description="pull of the weights to zero")
+    ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for no average")
+    seed: int = Field(0, ge=0, description="of everything random")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of episodes held out for the loss curve")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    threads: int = Field(0, ge=0, description="torch threads; 0 for torch's choice")
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """Settings of option values by name (see defaults.py); None keeps a default. Raises a UserError."""
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Settings of option values by name; None keeps a default, other names are passed over. Raises a UserError."""
+        given = {name: value for name, value in values.items() if value is not None}
 
-        def given(names: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: values[name] for name in names if values.get(name) is not None}
+        def of(*kinds: type[Options]) -> dict[str, Any]:
+            names = {option.name for kind in kinds for option in kind.listed()}
+            return {name: value for name, value in given.items() if name in names}
 
-        policy, augment = PolicyConfig(**given(POLICY_OPTIONS)), AugmentSettings(**given(AUGMENT_OPTIONS))
-        return cls(policy=policy, augment=augment, **given(TRAINING_OPTIONS))
+        policy = PolicyConfig(**of(PolicyConfig, *registered().values()))
+        return cls(policy=policy, augment=AugmentSettings(**of(AugmentSettings)), **of(cls))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for YAML."""
-        data = dataclasses.asdict(self)
-        data["policy"] = self.policy.to_dict()
-        return data
+        return {**super().to_dict(), "policy": self.policy.to_dict()}
 
     def check_resumable(self, folder: Path, data: Mapping[str, str]) -> None:
         """Raise TrainingError if `folder` holds another run: mixing two would make both worthless.
@@ -76,14 +114,12 @@ class TrainSettings:
         if not path.is_file():
             return
         before = yaml.safe_load(path.read_text())
-        before["policy"] = PolicyConfig.from_dict(before["policy"], str(path)).to_dict()
-        free = ("steps", "checkpoint_every", "threads")
-        usual, now = _flat(TrainSettings().to_dict()), _flat({**self.to_dict(), **data})
-        then = {**now, **usual, **_flat(before)}  # an option that did not exist yet is one at its default
+        then = {**_flat(TrainSettings().to_dict()), **_flat(before)}  # what is not stated is at its default
+        now = _flat({**self.to_dict(), **data})
         changed = [
-            f"other {key}" if key in data else f"{key} was {then[key]!r}, is {value!r}"
-            for key, value in now.items()
-            if key not in free and then[key] != value
+            f"other {key}" if key in data else f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
+            for key in {**now, **_flat(before)}
+            if key not in FREE and then.get(key) != now.get(key)
         ]
         if changed:
             raise TrainingError(
@@ -101,5 +137,5 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         inner = value.items() if isinstance(value, Mapping) else [(None, value)]
-        flat.update({f"{key}.{name}" if name else key: list(v) if isinstance(v, tuple) else v for name, v in inner})
+        flat.update({f"{key}.{name}" if name else key: v for name, v in inner})
     return flat

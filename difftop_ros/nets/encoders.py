@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
     pass before it looks somewhere.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int, sharpness: float = 10.0) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int, sharpness: float) -> None:
         super().__init__()
         self.sharpness = sharpness
         first, second, third = widths
@@ -113,13 +113,13 @@ class ObservationEncoder(nn.Module):
         spec: Mapping[str, tuple[str, tuple[int, ...]]],
         obs_steps: int,
         latent: int,
-        point_widths: Sequence[int] = (64, 64, 128),
-        image_widths: Sequence[int] = (16, 32, 64),
-        keypoints: int = 16,
-        feature: int = 64,
-        image: str = "cnn",
-        image_sharpness: float = 10.0,
+        point_widths: Sequence[int],
+        image_widths: Sequence[int],
+        keypoints: int,
+        image: str,
+        image_sharpness: float,
         fused: bool = True,
+        feature: int = 64,
     ) -> None:
         super().__init__()
         self.kinds = {key: kind for key, (kind, _) in spec.items()}

@@ -1,182 +1,251 @@
-"""The frozen configuration of a policy, checked at construction and saved beside its weights."""
+"""A policy's configuration: the part all policies share, and the registry of those with options of their own.
+
+Checked at construction, saved beside the weights as config.yaml. No torch here: `difftop train --help` reads it. The
+options of the policies that come with the package are in builtin.py.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from typing_extensions import Self
 
 from difftop_ros.errors import UserError
+from difftop_ros.options import OneOf, Options
 
-# Those that ask nothing of the return but a gradient; `theseus` needs residuals, `ilqr` a rollout of latent dynamics.
-CHUNK_SOLVERS = ("qn", "spg", "newton", "polyak", "mppi")
-ROLLOUT_SOLVERS = (*CHUNK_SOLVERS, "ilqr")
-POLICIES = ("difftop", "bc", "bc_rnn", "ibc", "diffusion", "residual")
-BASES = ("bc", "bc_rnn", "ibc", "diffusion", "zero")
-CHOOSING = ("bc_rnn", "ibc", "diffusion")  # bases that take one of several good ways by themselves
-REFINING = ("difftop", "residual")  # policies that have a base
+GROUP = "difftop_ros.policies"  # entry points: modules that register policies when they are imported
 
 
 class PolicyError(UserError):
     """A policy folder, configuration or observation that does not fit."""
 
 
-@dataclass(frozen=True)
-class PolicyConfig:
-    """What the policy is made of. docs/policies.md says when to take which.
+class OwnOptions(Options):
+    """A policy's own options, beside the shared ones; subclass one of the two below, and `register` it.
 
-    policy: one of POLICIES; only 'difftop' and 'residual' have a base.
-    base: what 'difftop' and 'residual' start from, one of BASES. base_from: a model folder that brings the base's
-        weights with its encoder and scales, '' for none; base_training: 'joint', or 'frozen' as they came.
-    horizon: knots of a plan, at the contract's rate_hz.  obs_steps: frames of history encoded.
-    action_frame: 'relative' plans offsets from the measured joint positions, 'absolute' plans the commands themselves;
-        velocity and increment commands are always absolute.
-    latent, code, hidden, cost_outputs, state, point_widths, image_widths, keypoints: sizes of the networks. Policies
-        other than 'difftop' are as wide as makes their parameters as many as its. image_encoder: 'cnn' or 'resnet18'.
-    image_sharpness: of the 'cnn', how narrowly its keypoints look before anything is learned (nets/encoders.py).
-    cloud_origin: three joints, as 'hand_x,hand_y,hand_z', that read a hand's place in the clouds' frame: points are
-        seen from there, so that what is learned of an object holds wherever it lies. '' sees them from a fixed place.
-    proximal: weight rho of 1/2 rho ||a - a_base||^2, in scaled actions.
-    dynamics: 'none' for a cost of the whole chunk, 'latent' for stage costs along a rollout of learned dynamics.
-    solver, iterations, cg_iterations: the solve, in training and at run time alike.
-    code_modes: 1 for a Gaussian prior over codes, more for a mixture of so many, which can tell several ways apart.
-    code_samples: 1 plans with the prior's mean code (of its likeliest mode); more try that many codes, keep the plan of
-        lowest cost, and train the cost to tell.
-    kl_weight: beta of the conditional VAE.
-    gmm_*, ibc_*, diffusion_*: of those policies, and of them as a base.
+    name: what --policy and config.yaml call it. network: the class it configures, or where that is, 'module:Class'.
     """
 
-    policy: str = "difftop"
-    base: str = "bc"
-    base_from: str = ""
-    base_training: str = "joint"
-    horizon: int = 16
-    obs_steps: int = 1
-    action_frame: str = "relative"
-    latent: int = 128
-    code: int = 8
-    hidden: int = 256
-    cost_outputs: int = 64
-    state: int = 64
-    point_widths: tuple[int, ...] = (64, 64, 128)
-    image_widths: tuple[int, ...] = (16, 32, 64)
-    keypoints: int = 16
-    image_encoder: str = "cnn"
-    image_sharpness: float = 10.0
-    cloud_origin: str = ""
-    proximal: float = 0.5
-    dynamics: str = "none"
-    solver: str = "qn"
-    iterations: int = 8
-    cg_iterations: int = 20
-    code_modes: int = 1
-    code_samples: int = 1
-    kl_weight: float = 1e-2
-    gmm_modes: int = 5
-    gmm_act: str = "mode"
-    ibc_negatives: int = 64
-    ibc_candidates: int = 64
-    ibc_sampler: str = "langevin"
-    diffusion_steps: int = 100
-    diffusion_inference_steps: int = 10
-    diffusion_target: str = "sample"
+    error = PolicyError
+    name: ClassVar[str]
+    network: ClassVar[Any]
 
-    def __post_init__(self) -> None:
-        rollout = self.dynamics == "latent"
-        for name, known in (
-            ("policy", POLICIES),
-            ("base", BASES),
-            ("base_training", ("joint", "frozen")),
-            ("action_frame", ("relative", "absolute")),
-            ("image_encoder", ("cnn", "resnet18")),
-            ("dynamics", ("none", "latent")),
-            ("solver", ROLLOUT_SOLVERS if rollout else CHUNK_SOLVERS),
-            ("gmm_act", ("mode", "sample")),
-            ("ibc_sampler", ("langevin", "dfo")),
-            ("diffusion_target", ("epsilon", "sample")),
-        ):
-            _check(name, getattr(self, name), known)
-        for name in ("horizon", "obs_steps", "latent", "code", "hidden", "cost_outputs", "state", "keypoints",
-                     "cg_iterations", "code_modes", "code_samples", "gmm_modes", "diffusion_steps",
-                     "diffusion_inference_steps"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise PolicyError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("ibc_negatives", "ibc_candidates"):
-            if getattr(self, name) < 2:
-                raise PolicyError(f"{name} is {getattr(self, name)}; expected at least 2")
-        if self.diffusion_inference_steps > self.diffusion_steps:
-            raise PolicyError(
-                f"diffusion_inference_steps is {self.diffusion_inference_steps}; expected at most the "
-                f"{self.diffusion_steps} diffusion_steps"
+    @classmethod
+    def network_class(cls) -> Any:
+        """The class of `network`, imported now."""
+        if not isinstance(cls.network, str):
+            return cls.network
+        module, _, name = cls.network.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+class DecoderOptions(OwnOptions):
+    """Of a policy that makes a chunk from features: network is a Decoder, made as network(sizes, options).
+
+    alone: whether it is a policy by itself; all may be a base. chooses: whether it takes one of several good ways.
+    width: the field that says how wide it is, by which `difftop bench` gives all policies equally many parameters.
+    """
+
+    alone: ClassVar[bool] = True
+    chooses: ClassVar[bool] = False
+    width: ClassVar[str] = ""
+
+
+class RefiningOptions(OwnOptions):
+    """Of a policy that improves on a base: network is a PolicyNet, made as network(contract, config)."""
+
+    base: Annotated[str, OneOf(lambda: base_names())] = Field("bc", description="what it starts from")
+    base_from: str = Field("", description="model folder that brings the base, trained, with its encoder")
+    base_training: Literal["joint", "frozen"] = Field(
+        "joint", description="train the base along, or keep the one of base_from as it is"
+    )
+
+    @model_validator(mode="after")
+    def _check_base(self) -> Self:
+        if self.base == "zero" and self.base_from:
+            raise ValueError(
+                f"base_from is {self.base_from!r}, but base 'zero' has no weights; name the folder's policy as base"
             )
-        if self.cloud_origin and (len(self.cloud_origin_joints) != 3 or not all(self.cloud_origin_joints)):
-            raise PolicyError(f"cloud_origin is {self.cloud_origin!r}; expected three, as 'hand_x,hand_y,hand_z'")
-        self._check_base()
-        if self.iterations < 0:
-            raise PolicyError(f"iterations is {self.iterations}; expected 0 or more")
-        if not self.point_widths or min(self.point_widths) < 1:
-            raise PolicyError(f"point_widths are {list(self.point_widths)}; expected layer sizes of at least 1")
-        if len(self.image_widths) != 3 or any(width < 4 or width % 4 for width in self.image_widths):
-            raise PolicyError(f"image_widths are {list(self.image_widths)}; expected three multiples of 4")
-        if self.image_sharpness <= 0:
-            raise PolicyError(f"image_sharpness is {self.image_sharpness}; expected more than 0")
-        if self.proximal <= 0 or self.kl_weight < 0:
-            raise PolicyError("proximal must be above 0 and kl_weight at least 0")
+        if self.base_training == "frozen" and not self.base_from:
+            raise ValueError("base_training is 'frozen' without base_from; say which model folder's base is to be kept")
+        return self
+
+
+Kind = TypeVar("Kind", bound=OwnOptions)
+_REGISTERED: dict[str, type[OwnOptions]] = {}
+
+
+def register(kind: type[Kind]) -> type[Kind]:
+    """Make a policy known under `kind.name`; a decorator. Raises PolicyError if another has the name, or an option."""
+    taken = {name: other for other in _REGISTERED.values() for name in other.model_fields}
+    fields: dict[str, Any] = kind.model_fields
+    for name in fields.keys() - RefiningOptions.model_fields.keys():
+        if name in PolicyConfig.model_fields or taken.get(name, kind).name != kind.name:
+            raise PolicyError(f"policy {kind.name!r} has an option {name!r}, which there is already; rename it")
+    if _REGISTERED.setdefault(kind.name, kind) is not kind:
+        raise PolicyError(f"there is a policy {kind.name!r} already; give another name")
+    return kind
+
+
+@cache
+def _load() -> None:
+    importlib.import_module("difftop_ros.policies.builtin")
+    for point in entry_points(group=GROUP):
+        point.load()
+
+
+def registered() -> dict[str, type[OwnOptions]]:
+    """All policies and bases by name: ours, those of entry points, those registered in this process."""
+    _load()
+    return dict(_REGISTERED)
+
+
+def policy_names() -> list[str]:
+    """What `policy` may be."""
+    return [name for name, kind in registered().items() if not issubclass(kind, DecoderOptions) or kind.alone]
+
+
+def base_names() -> list[str]:
+    """What `base` may be."""
+    return [name for name, kind in registered().items() if issubclass(kind, DecoderOptions)]
+
+
+class PolicyConfig(Options):
+    """What a policy is made of: PolicyConfig(policy='difftop', horizon=8, base='diffusion', diffusion_steps=50).
+
+    Values of the shared options and of the policy's and its base's own are given side by side, and config.yaml has them
+    so; here the own ones are apart in `own` and `of_base` (None for a policy without one). Raises PolicyError.
+    """
+
+    error = PolicyError
+
+    policy: Annotated[str, OneOf(policy_names)] = Field(
+        "difftop", description="difftop: the optimiser refines a base; the others: baselines (docs/policies.md)"
+    )
+    horizon: int = Field(16, ge=1, description="steps of a plan, at the contract's rate_hz")
+    obs_steps: int = Field(1, ge=1, description="frames of history the policy sees")
+    action_frame: Literal["relative", "absolute"] = Field(
+        "relative", description="plan offsets from the measured joint positions, or the positions themselves; "
+        "velocity and increment commands are always absolute"
+    )  # fmt: skip
+    latent: int = Field(128, ge=1, description="size of the encoded observation")
+    point_widths: tuple[int, ...] = Field((64, 64, 128), min_length=1, description="layers of the point encoder")
+    image_widths: tuple[int, ...] = Field((16, 32, 64), description="channels of the small image encoder, three")
+    keypoints: int = Field(16, ge=1, description="places that each encoder of points or images looks for")
+    image_encoder: Literal["cnn", "resnet18"] = Field(
+        "cnn", description="small and quick, or ResNet-18 with group norm; each camera has its own"
+    )
+    image_sharpness: float = Field(
+        10.0, gt=0, description="how narrowly the keypoints of cnn look before anything is learned"
+    )
+    cloud_origin: str = Field(
+        "", description="joints that read a hand's place in the clouds' frame, to see points from there: "
+        "hand_x,hand_y,hand_z"
+    )  # fmt: skip
+    own: SerializeAsAny[OwnOptions] = Field(default_factory=lambda: registered()["difftop"]())
+    of_base: SerializeAsAny[DecoderOptions] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apart(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The own options of the policy and of its base, put into objects."""
+        if "own" in values:
+            return values
+        rest = dict(values)
+        name = rest.get("policy", cls.model_fields["policy"].default)
+        _check("policy", name, policy_names())
+        own = _taken(registered()[name], rest)
+        base = None
+        if isinstance(own, RefiningOptions):
+            base = _taken(registered()[own.base], rest)
+        strange = sorted(rest.keys() - cls.model_fields.keys())
+        if strange:
+            raise PolicyError(_unknown(strange, own, base))
+        return {**rest, "own": own, "of_base": base}
+
+    @field_validator("image_widths")
+    @classmethod
+    def _check_images(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(widths) != 3 or any(width < 4 or width % 4 for width in widths):
+            raise ValueError("expected three multiples of 4")
+        return widths
+
+    @field_validator("point_widths")
+    @classmethod
+    def _check_points(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if min(widths) < 1:
+            raise ValueError("expected layer sizes of at least 1")
+        return widths
+
+    @field_validator("cloud_origin")
+    @classmethod
+    def _check_origin(cls, names: str) -> str:
+        if names and (len(_words(names)) != 3 or not all(_words(names))):
+            raise ValueError("expected three, as 'hand_x,hand_y,hand_z'")
+        return names
 
     @property
     def refines(self) -> bool:
         """Whether the policy improves on a base of its own, which zero iterations leave as it is."""
-        return self.policy in REFINING
+        return self.of_base is not None
+
+    @property
+    def decoder(self) -> DecoderOptions:
+        """Options of what makes a chunk from features: the base, or the policy itself."""
+        if self.of_base is None:
+            assert isinstance(self.own, DecoderOptions)
+            return self.own
+        return self.of_base
 
     @property
     def cloud_origin_joints(self) -> list[str]:
         """The names in cloud_origin: of x, y, z."""
-        return [name.strip() for name in self.cloud_origin.split(",")] if self.cloud_origin else []
+        return _words(self.cloud_origin) if self.cloud_origin else []
 
-    def _check_base(self) -> None:
-        if self.policy not in REFINING and (self.base != "bc" or self.base_from):
-            raise PolicyError(
-                f"base is {self.base!r} and base_from {self.base_from!r}, but policy {self.policy!r} has no base; "
-                f"leave them out, or take one of {list(REFINING)}"
-            )
-        if self.base == "zero" and self.base_from:
-            raise PolicyError(
-                f"base_from is {self.base_from!r}, but base 'zero' has no weights; name the folder's kind"
-            )
-        if self.base_training == "frozen" and not self.base_from:
-            raise PolicyError(
-                "base_training is 'frozen' without base_from; say which model folder's base is to be kept"
-            )
+    def replace(self, **changes: Any) -> Self:
+        """The same with some options changed, shared or own, checked anew."""
+        return type(self)(**{**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that `from_dict` reads back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """Plain data, shared and own options side by side, that `from_dict` reads back."""
+        data = super().to_dict()
+        own, base = data.pop("own"), data.pop("of_base")
+        return {**data, **own, **(base or {})}
 
     @classmethod
-    def from_dict(cls, data: Any, source: str = "config") -> PolicyConfig:
+    def from_dict(cls, data: Any, source: str = "config") -> Self:
         """Build from plain data; unknown keys and wrong types raise PolicyError naming `source`."""
         if not isinstance(data, dict):
             raise PolicyError(f"{source}: expected a mapping of policy settings, got {data!r:.60}")
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - set(fields))
-        if unknown:
-            raise PolicyError(f"{source}: unknown settings {unknown}; expected some of {sorted(fields)}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        values.setdefault("image_sharpness", 1.0)  # that of policies from before it could be set
-        defaults = cls()
-        for name, value in values.items():
-            wanted = type(getattr(defaults, name))
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            fits = whole if wanted is int else isinstance(value, wanted) or (wanted is float and whole)
-            if not fits or (wanted is tuple and not all(type(item) is int for item in value)):
-                kind = "a list of integers" if wanted is tuple else wanted.__name__
-                raise PolicyError(f"{source}: {name} is {data[name]!r}; expected {kind}")
         try:
-            return cls(**values)
+            return cls(**data)
         except PolicyError as error:
             raise PolicyError(f"{source}: {error}") from None
 
 
-def _check(name: str, got: str, known: tuple[str, ...]) -> None:
+def _taken(kind: type[OwnOptions], values: dict[str, Any]) -> OwnOptions:
+    """An instance of `kind` from its share of the values, which are taken out."""
+    return kind(**{name: values.pop(name) for name in list(kind.model_fields) if name in values})
+
+
+def _unknown(strange: list[str], own: OwnOptions, base: OwnOptions | None) -> str:
+    """The sentence about settings that this policy does not have, saying which policies have them."""
+    owners = [kind.name for kind in registered().values() if not kind.model_fields.keys().isdisjoint(strange)]
+    hint = f", which belong to {owners}" if owners else ""
+    where = own.name if base is None else f"{own.name} on base {base.name}"
+    known = {*PolicyConfig.model_fields, *type(own).model_fields, *(type(base).model_fields if base else ())}
+    known -= {"own", "of_base"}
+    return f"policy {where} has no settings {strange}{hint}; expected some of {sorted(known)}"
+
+
+def _check(key: str, got: Any, known: list[str]) -> None:
     if got not in known:
-        raise PolicyError(f"{name} is {got!r}; expected one of {list(known)}")
+        raise PolicyError(f"{key} is {got!r}; expected one of {known}")
+
+
+def _words(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]

@@ -10,15 +10,16 @@ the best of several by learned cost. With `dynamics` 'latent' the cost is that o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from difftop_ros.contract import Contract
 from difftop_ros.nets import ChunkCost, GaussianHead, MixtureHead, RolloutCost
-from difftop_ros.policies.config import CHOOSING, PolicyConfig
-from difftop_ros.policies.decoders import Box, Encoding, Noise, TrainingLoss, squared_error
-from difftop_ros.policies.heads import make_heads
+from difftop_ros.policies.builtin import DifftopOptions
+from difftop_ros.policies.config import PolicyConfig
+from difftop_ros.policies.decoder import Added, Box, Encoding, Noise, TrainingLoss, squared_error
 from difftop_ros.policies.net import PolicyNet
 from difftop_ros.trajopt import (
     ActionChunk,
@@ -44,8 +45,21 @@ class DifftopNet(PolicyNet):
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__(contract, config)
-        for name, head in make_heads(config, *self.shape).items():
-            self.add_module(name, head)
+        assert isinstance(config.own, DifftopOptions)
+        self.own = own = config.own
+        actions, variables = self.shape[1], self.shape[0] * self.shape[1]
+        # where the base chooses among several ways the prior sees its chunk, to stay on the way that was chosen
+        self.prior_sees_base = config.decoder.chooses
+        known = config.latent + (variables if self.prior_sees_base else 0)
+        if own.code_modes > 1:
+            self.prior = MixtureHead(known, own.prior_width, own.code, own.code_modes)
+        else:
+            self.prior = GaussianHead(known, own.prior_width, own.code)
+        self.posterior = GaussianHead(config.latent + variables, own.posterior_width, own.code)
+        if own.dynamics == "latent":
+            self.cost = RolloutCost(actions, config.latent, own.code, own.state, own.cost_width, own.cost_outputs)
+        else:
+            self.cost = ChunkCost(variables, config.latent + own.code, own.cost_width, own.cost_outputs)
         self._prepared: PreparedSolver | None = None
 
     def problem(self, encoding: Encoding, code: Tensor, base: Tensor, box: Box) -> Problem:
@@ -57,16 +71,16 @@ class DifftopNet(PolicyNet):
         else:
             objective = LatentRollout(self.cost.dynamics, self.cost.stage, self.cost.final)
             context = (self.cost.start(encoding.latent), code)
-        return Problem(objective, context, *box, reference=base, proximal=self.config.proximal)
+        return Problem(objective, context, *box, reference=base, proximal=self.own.proximal)
 
     def solver_options(self, iterations: int | None = None, deadline_ms: float | None = None) -> SolverOptions:
         """The options of this policy's solve; the same in training and at run time but for the deadline."""
         return SolverOptions(
-            method=self.config.solver,
-            iterations=self.config.iterations if iterations is None else iterations,
+            method=self.own.solver,
+            iterations=self.own.iterations if iterations is None else iterations,
             dense_limit=0,  # conjugate gradients end after 4 to 8 of a chunk's 32 products with these costs
-            cg_iterations=self.config.cg_iterations,
-            curvature_floor=0.5 * self.config.proximal,
+            cg_iterations=self.own.cg_iterations,
+            curvature_floor=0.5 * self.own.proximal,
             tolerance=1e-4,
             deadline_ms=deadline_ms,
         )
@@ -79,13 +93,14 @@ class DifftopNet(PolicyNet):
         iterations: int | None = None,
         deadline_ms: float | None = None,
         noise: Noise | None = None,
+        terms: Sequence[Added] = (),
     ) -> Solution:
         """Solve from the base's chunk or the warm start (B, H, A), whichever costs less.
 
         The code is the mean of the prior's likeliest mode; with code_samples above 1 that one and draws from the prior,
-        of which the plan of lowest cost is kept.
+        of which the plan of lowest cost is kept. terms are added to that cost; after `prepare` those prepared with.
         """
-        problem, start, times = self.run_time_problem(encoding, origin, noise or Noise(0))
+        problem, start, times = self.run_time_problem(encoding, origin, noise or Noise(0), terms)
         if warm_start is not None:
             warm_start = warm_start.repeat_interleave(times, 0)
         if self._prepared and iterations is None:
@@ -96,31 +111,34 @@ class DifftopNet(PolicyNet):
             solution = solve(problem, start, self.solver_options(iterations, deadline_ms), warm_start)
         return solution if times == 1 else cheapest(solution, times)
 
-    def run_time_problem(self, encoding: Encoding, origin: Tensor, noise: Noise) -> tuple[Problem, Tensor, int]:
+    def run_time_problem(
+        self, encoding: Encoding, origin: Tensor, noise: Noise, terms: Sequence[Added] = ()
+    ) -> tuple[Problem, Tensor, int]:
         """What `plan` solves, from where, and how many codes (rows in a row) each sample has."""
         box = self.scaler.bounds(origin)
         base = self.base_chunk(encoding, box, noise)
-        times = self.config.code_samples
+        times = self.own.code_samples
         if times == 1:
-            return self.problem(encoding, self.likeliest_code(encoding, base), base, box), base, 1
+            return _adding(self.problem(encoding, self.likeliest_code(encoding, base), base, box), terms, 1), base, 1
         codes = self.codes(encoding, base, times, noise).flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
-        return self.problem(encoding.repeat(times), codes, bases, (low, high)), bases, times
+        problem = self.problem(encoding.repeat(times), codes, bases, (low, high))
+        return _adding(problem, terms, times), bases, times
 
-    def prepare(self, encoding: Encoding, origin: Tensor, backend: str) -> None:
+    def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:
         """Make plans for one sample like this one ready with a backend of trajopt.prepare; 'none' undoes it.
 
         From then on `plan` takes a batch of one, unless it is told its iterations. Raises TrajoptError.
         """
         self._prepared = None
         if backend != "none":
-            problem, start, _ = self.run_time_problem(encoding, origin, Noise(0))
+            problem, start, _ = self.run_time_problem(encoding, origin, Noise(0), terms)
             self._prepared = prepare(problem, start, self.solver_options(), backend)
 
     def prior_modes(self, encoding: Encoding, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """p(code | o, base): log weights (B, M), means and log variances (B, M, code); M is 1 for a Gaussian."""
         known = encoding.latent
-        if self.config.base in CHOOSING:
+        if self.prior_sees_base:
             known = torch.cat([known, base.flatten(1)], dim=1)
         if isinstance(self.prior, MixtureHead):
             return self.prior(known)
@@ -146,7 +164,7 @@ class DifftopNet(PolicyNet):
     def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """The base's own loss, the plan's squared error with the posterior's code, and the KL to the prior."""
         of_base = self.base.loss(encoding, expert, weight, box)
-        # the base is trained by its own loss alone, so that "its own base" stays a fair rival
+        # the base is trained by its own loss alone, so that "its own base" stays a fair baseline
         with torch.no_grad():
             base = self.base.propose(encoding, expert, box)
         mean, log_variance = self.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
@@ -155,9 +173,9 @@ class DifftopNet(PolicyNet):
         solution = solve(problem, problem.clamp(base), self.solver_options())
         plan_loss = squared_error(solution.actions, expert, weight)
         kl = divergence(mean, log_variance, *self.prior_modes(encoding, base))
-        total = of_base.total + plan_loss + self.config.kl_weight * kl
+        total = of_base.total + plan_loss + self.own.kl_weight * kl
         parts = {**of_base.parts, "plan_mse": plan_loss, "kl": kl}
-        if self.config.code_samples > 1:
+        if self.own.code_samples > 1:
             parts["rank"] = self.ranking(encoding, code.detach(), solution.actions.detach(), base, box)
             total = total + RANK_WEIGHT * parts["rank"]
         parts["loss"] = total
@@ -172,7 +190,7 @@ class DifftopNet(PolicyNet):
         theorem the optimal costs are differentiated at fixed plans. The codes learn nothing here: they would flee.
         """
         cost = self.problem(encoding, code, base, box).cost(plan)
-        times = min(self.config.code_samples, RIVAL_CODES)
+        times = min(self.own.code_samples, RIVAL_CODES)
         codes = self.codes(encoding, base, times, Noise()).detach().flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
         problem = self.problem(encoding.repeat(times), codes, bases, (low, high))
@@ -195,6 +213,13 @@ def divergences(mean: Tensor, log_variance: Tensor, means: Tensor, log_variances
     mean, log_variance = mean[:, None], log_variance[:, None]
     ratio = (log_variance - log_variances).exp() + (mean - means).square() / log_variances.exp()
     return 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
+
+
+def _adding(problem: Problem, terms: Sequence[Added], times: int) -> Problem:
+    """The problem with terms added, whose data are repeated for `times` rows of each sample."""
+    for cost, data in terms:
+        problem = problem.adding(cost, *(tensor.repeat_interleave(times, 0) for tensor in data))
+    return problem
 
 
 def _row(values: Tensor, index: Tensor) -> Tensor:

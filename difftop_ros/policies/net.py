@@ -5,25 +5,26 @@ All policies share everything here, so that only the policy class differs. No fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from difftop_ros.contract import Contract
 from difftop_ros.nets import ObservationEncoder
-from difftop_ros.policies.config import PolicyConfig, PolicyError
-from difftop_ros.policies.decoders import (
+from difftop_ros.policies.config import DecoderOptions, PolicyConfig, PolicyError
+from difftop_ros.policies.decoder import (
+    Added,
     Box,
+    Decoder,
     Encoding,
     Noise,
+    Sizes,
     TrainingLoss,
     clamped,
-    make_decoder,
     parameters,
     squared_error,
 )
-from difftop_ros.policies.heads import budgets
 from difftop_ros.policies.normalisation import ActionScaler, ObservationNormaliser, observation_spec
 from difftop_ros.trajopt import Solution, Status
 
@@ -37,13 +38,13 @@ class PolicyNet(nn.Module):
         self.shape = (config.horizon, len(contract.command.joints))
         self.normaliser = ObservationNormaliser(contract, config)
         self.scaler = ActionScaler(contract, config)
-        name = config.base if config.refines else config.policy
         spec = observation_spec(contract)
         if config.image_encoder != "cnn" and all(kind != "image" for kind, _ in spec.values()):
             raise PolicyError(
                 f"image_encoder is {config.image_encoder!r} but the contract '{contract.name}' has no pictures, only"
                 f" {sorted(spec)}; leave it out, or add an observation of kind image"
             )
+        decoder = config.decoder.network_class()
         self.encoder = ObservationEncoder(
             spec,
             config.obs_steps,
@@ -53,14 +54,10 @@ class PolicyNet(nn.Module):
             config.keypoints,
             image=config.image_encoder,
             image_sharpness=config.image_sharpness,
-            fused=name != "bc_rnn" or config.refines,
+            fused=config.refines or not decoder.fuses,
         )
-        base, heads = budgets(config, self.encoder.frame_size, *self.shape)
-        if not config.refines or config.base_from:  # a base that is trained alone has the whole budget for itself
-            fuse = 0 if name != "bc_rnn" else (self.encoder.frame_size * config.obs_steps + 3) * config.latent
-            base += heads + fuse
-        self.base = make_decoder(name, config, self.encoder.frame_size, *self.shape, None if name == "bc" and
-                                 config.refines and not config.base_from else base)  # fmt: skip
+        sizes = Sizes(config.latent, self.encoder.frame_size, *self.shape)
+        self.base: Decoder = decoder(sizes, config.decoder)
         # padding past an episode's end means "stay there" for positions and nothing for rates
         self.padding_counts = contract.command.mode == "position"
 
@@ -85,10 +82,11 @@ class PolicyNet(nn.Module):
         iterations: int | None = None,
         deadline_ms: float | None = None,
         noise: Noise | None = None,
+        terms: Sequence[Added] = (),
     ) -> Solution:
         """Scaled actions (B, H, A) inside the box, with how they came about. `iterations` 0 gives the base's.
 
-        Policies without an optimiser need no warm start, iterations or deadline and report no costs.
+        Policies without an optimiser need no warm start, iterations or deadline, take no terms and report no costs.
         """
         box = self.scaler.bounds(origin)
         return chosen(clamped(self.base_chunk(encoding, box, noise), box))
@@ -126,6 +124,12 @@ class PolicyNet(nn.Module):
         """Parameters of each part that has any."""
         sizes = {name: parameters(child) for name, child in self.named_children()}
         return {name: size for name, size in sizes.items() if size}
+
+
+def make_net(contract: Contract, config: PolicyConfig) -> PolicyNet:
+    """Networks with fresh weights for `config` under `contract`. Raises PolicyError where they do not go together."""
+    kind = PolicyNet if isinstance(config.own, DecoderOptions) else config.own.network_class()
+    return kind(contract, config)
 
 
 def chosen(actions: Tensor) -> Solution:

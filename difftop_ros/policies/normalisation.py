@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -59,6 +59,11 @@ class ObservationNormaliser(nn.Module):
                 self.register_buffer(f"mean_{key}", torch.zeros(size))
                 self.register_buffer(f"scale_{key}", torch.ones(size))
 
+    @property
+    def fitted(self) -> list[str]:
+        """The observations that `fit` needs statistics of."""
+        return [key for key, kind in self.kinds.items() if kind != "image"]
+
     def fit(self, key: str, mean: np.ndarray, std: np.ndarray) -> None:
         """Set `key`'s statistics; for a cloud the colour channels are centred at 0.5 and xyz share one scale."""
         kind = self.kinds[key]
@@ -94,6 +99,7 @@ class ActionScaler(nn.Module):
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__()
+        self.joints, self.positions = list(contract.command.joint_names), contract.command.mode == "position"
         self.relative = config.action_frame == "relative" and contract.command.mode == "position"
         self.places = measured_positions(contract)
         size = (config.horizon, len(contract.command.joints))
@@ -126,9 +132,53 @@ class ActionScaler(nn.Module):
         """Scaled (B, H, A) -> commands in contract units."""
         return scaled * self.get_buffer("half_range") + self.get_buffer("center") + origin
 
+    def affine(self, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """scale and offset (B, H, A) of `unscale`: commands are scaled * scale + offset."""
+        scale, center = self.get_buffer("half_range"), self.get_buffer("center")
+        return scale.expand(len(origin), *scale.shape), center + origin
+
     def bounds(self, origin: Tensor) -> tuple[Tensor, Tensor]:
         """The box of scaled actions (B, H, A): the range seen in the data, cut by the contract's limits."""
         shape = (origin.shape[0], *self.get_buffer("half_range").shape)
         low = self.scale(self.get_buffer("low").expand(shape), origin).clamp(-1, 1)
         high = self.scale(self.get_buffer("high").expand(shape), origin).clamp(-1, 1)
         return low, torch.maximum(low, high)
+
+
+class NotFiniteError(PolicyError):
+    """Data that are not finite: `key` is the observation, '' for the commands."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{f'observation {key!r} has' if key else 'commands have'} values that are not finite")
+        self.key = key
+
+
+def fit_scaling(
+    normaliser: ObservationNormaliser,
+    scaler: ActionScaler,
+    statistics: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    windows: Iterable[tuple[Mapping[str, Tensor], Tensor]],
+    reach: Mapping[str, float],
+) -> None:
+    """Set both from data.
+
+    statistics: mean and deviation of each observation in normaliser.fitted, per channel. windows: batches of raw frames
+    obs[key] (B, obs_steps, ...) with the measured positions, and commands (B, H, A) in contract units. reach: by how
+    much [rad | m] training moves commanded positions beyond the data, by joint. Raises NotFiniteError.
+    """
+    for key in normaliser.fitted:
+        mean, std = statistics[key]
+        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+            raise NotFiniteError(key)
+        normaliser.fit(key, mean, std)
+    shape = tuple(scaler.get_buffer("half_range").shape)
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    for obs, actions in windows:
+        offset = (actions - scaler.origin(obs)).double().numpy()
+        low, high = np.minimum(low, offset.min(0)), np.maximum(high, offset.max(0))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise NotFiniteError("")
+    if scaler.positions and not scaler.relative:
+        more = np.array([reach.get(name, 0.0) for name in scaler.joints])
+        low, high = low - more, high + more
+    scaler.fit(low, high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difftop_ros.contract import Contract, load_contract
+from difftop_ros.costs import CostTerm, InUnits
 from difftop_ros.files import whole, write_whole
 from difftop_ros.policies.config import PolicyConfig, PolicyError
-from difftop_ros.policies.decoders import Noise
+from difftop_ros.policies.decoder import Added, Noise
 from difftop_ros.policies.difftop import DifftopNet
-from difftop_ros.policies.make import make_net
-from difftop_ros.policies.net import PolicyNet
+from difftop_ros.policies.net import PolicyNet, make_net
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
@@ -56,6 +56,7 @@ class Policy:
         self.device = device
         self.obs_steps, self.horizon = net.config.obs_steps, net.config.horizon
         self._spec = observation_spec(contract)
+        self._prepared_for: tuple[CostTerm, ...] | None = None
 
     def act(
         self,
@@ -64,6 +65,7 @@ class Policy:
         warm_start: np.ndarray | None = None,
         deadline_ms: float | None = None,
         iterations: int | None = None,
+        terms: Sequence[CostTerm] = (),
     ) -> PolicyOutput:
         """Plan from obs[key] (obs_steps, ...) raw frames as the observation pipeline makes them.
 
@@ -71,17 +73,20 @@ class Policy:
         deadline_ms bounds the solve. iterations overrides the configured number; 0 gives the base policy's chunk.
         Policies that draw random numbers draw the same ones each time, from `noise_seed`: equal observations get equal
         plans, and a policy that must choose between equally good ways does not waver.
-        Raises PolicyError if a frame is missing, misshapen or not finite.
+        terms are added to the cost that is optimised; they see commands (1, H, A) in contract units. After `prepare`
+        they are the ones prepared with, their data as they are now.
+        Raises PolicyError if a frame is missing, misshapen or not finite, and for terms that cannot be added.
         """
         start = time.perf_counter()
         with torch.no_grad():
             tensors = {key: self._tensor(key, obs) for key in self._spec}
             origin = self.net.scaler.origin(tensors)
+            added = self._added(terms, origin)
             encoding = self.net.encode(tensors)
             encoded = time.perf_counter()
             warm = None if warm_start is None else self._scaled(warm_start, origin)
             noise = Noise(self.noise_seed)
-            solution = self.net.plan(encoding, origin, warm, iterations, deadline_ms, noise)
+            solution = self.net.plan(encoding, origin, warm, iterations, deadline_ms, noise, added)
             status = solution.statuses()[0]
             actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()
         low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
@@ -98,6 +103,22 @@ class Policy:
             encode_ms=1e3 * (encoded - start),
             solve_ms=1e3 * (done - encoded),
         )
+
+    def _added(self, terms: Sequence[CostTerm], origin: Tensor) -> list[Added]:
+        """The terms as costs of scaled actions, with the scale among their data."""
+        if terms and not isinstance(self.net, DifftopNet):
+            raise PolicyError(f"policy {self.config.policy!r} optimises nothing that terms could be added to; use none")
+        if self._prepared_for is not None and [*map(id, terms)] != [*map(id, self._prepared_for)]:
+            raise PolicyError(
+                f"the solve was prepared for {len(self._prepared_for)} terms, and {len(terms)} or others are given; "
+                "prepare it with these"
+            )
+        scale, offset = self.net.scaler.affine(origin)
+        found: list[Added] = []
+        for term in terms:
+            data = (tensor.to(scale).expand(len(origin), *tensor.shape) for tensor in term.data)
+            found.append((InUnits(term), (scale, offset, *data)))
+        return found
 
     def _scaled(self, actions: np.ndarray, origin: Tensor) -> Tensor:
         if actions.shape != self.net.shape or not np.isfinite(actions).all():
@@ -130,20 +151,22 @@ class Policy:
             self.act(self._blank())
         return 1e3 * (time.perf_counter() - start)
 
-    def prepare(self, backend: str) -> None:
+    def prepare(self, backend: str, terms: Sequence[CostTerm] = ()) -> None:
         """Compile the solve ('compile', half a minute), capture it ('cuda_graph'), both, or neither ('none').
 
-        Plans are the same to rounding, and sooner there. Raises PolicyError for a policy that solves nothing, and
-        TrajoptError for a solver, device or cost that does not allow it.
+        Plans are the same to rounding, and sooner there. terms: those that `act` will be given. Raises PolicyError for
+        a policy that solves nothing, and TrajoptError for a solver, device or cost that does not allow it.
         """
         if not isinstance(self.net, DifftopNet):
             raise PolicyError(
                 f"policy {self.config.policy!r} solves nothing that could be prepared; leave it at 'none'"
             )
-        blank = self._blank()
+        blank, self._prepared_for = self._blank(), None
         with torch.no_grad():
             tensors = {key: self._tensor(key, blank) for key in self._spec}
-            self.net.prepare(self.net.encode(tensors), self.net.scaler.origin(tensors), backend)
+            origin = self.net.scaler.origin(tensors)
+            self.net.prepare(self.net.encode(tensors), origin, backend, self._added(terms, origin))
+        self._prepared_for = None if backend == "none" else tuple(terms)
 
     def reset(self) -> None:
         """Forget the past episode. No policy here keeps state between calls: what it remembers is in its frames."""
@@ -151,7 +174,7 @@ class Policy:
     def card(self) -> str:
         """One line for a person: the policy, its base, and the parameters of each part."""
         parts = self.net.parts()
-        base = f" on base {self.config.base}" if self.config.refines else ""
+        base = f" on base {self.config.decoder.name}" if self.config.refines else ""
         sizes = ", ".join(f"{name} {size:,}" for name, size in parts.items())
         return f"{self.config.policy}{base}: {sum(parts.values()):,} parameters ({sizes})"
 

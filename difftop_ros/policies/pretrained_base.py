@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from difftop_ros.policies.config import PolicyError
+from difftop_ros.policies.config import PolicyConfig, PolicyError, RefiningOptions
 from difftop_ros.policies.net import PolicyNet
 from difftop_ros.policies.policy import load_policy
 
 SHARED = ("encoder", "base", "normaliser", "scaler")
+ALIKE = ("horizon", "obs_steps", "action_frame", "latent", "image_encoder", "image_sharpness", "cloud_origin")
+
+
+def with_sizes_of_base(config: PolicyConfig) -> PolicyConfig:
+    """The configuration with its base's own options as those of the folder in base_from, if there is one.
+
+    Raises PolicyError if the folder holds no policy, or another than the base that the configuration asks for.
+    """
+    if not config.refines or not _own(config).base_from:
+        return config
+    own = _own(config)
+    other = load_policy(own.base_from).config
+    if other.policy != own.base:
+        raise PolicyError(
+            f"base_from {own.base_from!r} has policy {other.policy!r}; expected {own.base!r}, as base says"
+        )
+    return config.replace(**other.own.to_dict())
+
+
+def _own(config: PolicyConfig) -> RefiningOptions:
+    assert isinstance(config.own, RefiningOptions)
+    return config.own
 
 
 def take_base(net: PolicyNet) -> None:
-    """Put what the folder net.config.base_from has trained into `net`; with base_training 'frozen' it stays so.
+    """Put what the folder in base_from, if there is one, has trained into `net`; 'frozen', it stays so.
 
-    The folder's encoder serves base and cost alike. Raises PolicyError if it is not the base the configuration asks
-    for, or was trained for other observations, commands or sizes.
+    The folder's encoder serves base and cost alike. Raises PolicyError if it was trained for other observations,
+    commands or sizes.
     """
     config = net.config
-    other = load_policy(config.base_from).net
-    if other.config.policy != config.base:
-        raise PolicyError(
-            f"base_from {config.base_from!r} has policy {other.config.policy!r}; expected {config.base!r}, as base says"
-        )
+    if not config.refines or not _own(config).base_from:
+        return
+    own = _own(config)
+    other = load_policy(own.base_from).net
     differing = [
         f"{name} {getattr(other.config, name)} instead of {getattr(config, name)}"
-        for name in (
-            "horizon",
-            "obs_steps",
-            "action_frame",
-            "latent",
-            "image_encoder",
-            "image_sharpness",
-            "cloud_origin",
-        )
+        for name in ALIKE
         if getattr(other.config, name) != getattr(config, name)
     ]
     wanted = net.state_dict()
@@ -42,10 +55,10 @@ def take_base(net: PolicyNet) -> None:
     if differing or strange or lacking:
         why = differing or [f"{len(strange) + len(lacking)} tensors, such as {(strange + lacking)[0]}"]
         raise PolicyError(
-            f"base_from {config.base_from!r} does not fit: {', '.join(why)} differ; train this policy with the same "
+            f"base_from {own.base_from!r} does not fit: {', '.join(why)} differ; train this policy with the same "
             "contract and sizes as its base"
         )
     net.load_state_dict(found, strict=False)
-    if config.base_training == "frozen":
+    if own.base_training == "frozen":
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name not in found)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from difftop_ros.contract import Contract
 from difftop_ros.nets import mlp
+from difftop_ros.policies.builtin import ResidualOptions
 from difftop_ros.policies.config import PolicyConfig
-from difftop_ros.policies.decoders import Box, Encoding, Noise, TrainingLoss, clamped, squared_error, width_for
-from difftop_ros.policies.heads import budgets
+from difftop_ros.policies.decoder import Added, Box, Encoding, Noise, TrainingLoss, clamped, squared_error
 from difftop_ros.policies.net import PolicyNet, chosen
 from difftop_ros.trajopt import Solution
 
 
 class ResidualNet(PolicyNet):
-    """a = base + f(latent, base); f has as many parameters as DiffTOP's prior, posterior and cost together."""
+    """a = base + f(features, base)."""
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__(contract, config)
-        variables = self.shape[0] * self.shape[1]
-
-        def build(width: int) -> torch.nn.Sequential:
-            return mlp([config.latent + variables, width, width, variables], final_gain=0.1)
-
-        self.correction = build(width_for(build, budgets(config, self.encoder.frame_size, *self.shape)[1]))
+        assert isinstance(config.own, ResidualOptions)
+        variables, width = self.shape[0] * self.shape[1], config.own.residual_width
+        self.correction = mlp([config.latent + variables, width, width, variables], final_gain=0.1)
 
     def corrected(self, encoding: Encoding, base: Tensor) -> Tensor:
         """base (B, H, A) with its correction."""
@@ -39,6 +38,7 @@ class ResidualNet(PolicyNet):
         iterations: int | None = None,
         deadline_ms: float | None = None,
         noise: Noise | None = None,
+        terms: Sequence[Added] = (),
     ) -> Solution:
         """As PolicyNet.plan; the correction is one step, there is nothing to warm-start or cut short."""
         box = self.scaler.bounds(origin)

@@ -5,9 +5,10 @@ from difftop_ros.trajopt.multistart import shift
 from difftop_ros.trajopt.objectives import ActionChunk, LatentRollout, Tracking
 from difftop_ros.trajopt.options import SolverOptions, Status, TrajoptError
 from difftop_ros.trajopt.prepare import PreparedSolver, prepare
-from difftop_ros.trajopt.problem import Problem
+from difftop_ros.trajopt.problem import Problem, Term
 from difftop_ros.trajopt.solution import Solution
 from difftop_ros.trajopt.solve import solve
+from difftop_ros.trajopt.solvers import Solver
 from difftop_ros.trajopt.solvers.ilqr import IlqrSettings
 from difftop_ros.trajopt.solvers.mppi import MppiSettings
 from difftop_ros.trajopt.solvers.newton import NewtonSettings
@@ -27,9 +28,11 @@ __all__ = [
     "Problem",
     "QnSettings",
     "Solution",
+    "Solver",
     "SolverOptions",
     "SpgSettings",
     "Status",
+    "Term",
     "TheseusSettings",
     "Tracking",
     "TrajoptError",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from difftop_ros.errors import UserError
 
-SOLVERS = ("qn", "spg", "ilqr", "newton", "polyak", "theseus", "mppi")
+if TYPE_CHECKING:
+    from difftop_ros.trajopt.solvers import Solver
+
 ADJOINTS = ("implicit", "unrolled", "truncated", "none")
 
 
@@ -48,7 +50,7 @@ _SENTENCES = {
 class SolverOptions:
     """How to solve, and how to differentiate. `tolerance` bounds the projected gradient's largest entry.
 
-    method: one of SOLVERS. `qn`, the default, suits any smooth return.
+    method: a name in solvers.SOLVER_TABLE, or a Solver. `qn`, the default, suits any smooth return.
     iterations, deadline_ms: budgets; the first one spent ends the solve. The deadline [ms of wall time] is met within
         one gradient evaluation.
     starts: starts per problem; the best end is returned. Start 0 is the given one, the others are it plus normal noise
@@ -62,7 +64,7 @@ class SolverOptions:
     settings: what one solver alone needs, e.g. PolyakSettings(step=...); None for its defaults.
     """
 
-    method: str = "qn"
+    method: str | Solver = "qn"
     iterations: int = 10
     tolerance: float = 1e-5
     deadline_ms: float | None = None
@@ -77,8 +79,11 @@ class SolverOptions:
     settings: Any = None
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, SOLVERS)
-        _one_of("adjoint", self.adjoint, ADJOINTS)
+        from difftop_ros.trajopt.solvers import find_solver  # here, as solvers are made of options
+
+        find_solver(self.method)
+        if self.adjoint not in ADJOINTS:
+            raise TrajoptError(f"adjoint is {self.adjoint!r}; expected one of {list(ADJOINTS)}")
         at_least = {"iterations": 0, "starts": 1, "truncate": 1, "dense_limit": 0, "cg_iterations": 1}
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -88,11 +93,6 @@ class SolverOptions:
                 raise TrajoptError(f"{name} is {getattr(self, name)}; expected a number above 0")
         if self.deadline_ms is not None and not self.deadline_ms > 0:
             raise TrajoptError(f"deadline_ms is {self.deadline_ms}; expected a number above 0, or None for no deadline")
-
-
-def _one_of(name: str, got: str, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise TrajoptError(f"{name} is {got!r}; expected one of {list(known)}")
 
 
 def positive(settings: object, *names: str) -> None:

@@ -149,7 +149,8 @@ class PreparedSolver:
         def problem_of(tensors: tuple[Tensor, ...]) -> Problem:
             reference = None if like.reference is None else tensors[2]
             context = tensors[2:] if like.reference is None else tensors[3:]
-            return Problem(like.objective, context, tensors[0], tensors[1], reference, like.proximal)
+            lower, upper = tensors[:2]
+            return dataclasses.replace(like, context=context, lower=lower, upper=upper, reference=reference)
 
         def start(initial: Tensor, tensors: tuple[Tensor, ...]) -> Any:
             return stepper.start(problem_of(tensors), initial, options, False)

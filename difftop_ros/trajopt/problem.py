@@ -12,13 +12,26 @@ from difftop_ros.trajopt.options import TrajoptError
 
 
 @dataclass(frozen=True)
+class Term:
+    """An addend of the cost: cost(actions (B, H, A), *data) -> (B,), differentiable, low where it is good.
+
+    tensors: how many tensors (B, ...) `data` has. They stand in the problem's context behind the objective's own, so
+    that they are selected, repeated, prepared and captured with it, and may change from solve to solve.
+    """
+
+    cost: Callable[..., Tensor]
+    tensors: int = 0
+
+
+@dataclass(frozen=True)
 class Problem:
-    """min over a in [lower, upper] of J(a) = -G(a, *context) + rho/2 ||a - reference||^2, one problem per sample.
+    """min over a in [lower, upper] of J(a) = -G(a, *context) + rho/2 ||a - reference||^2 + sum of terms, per sample.
 
     objective: (actions (B, H, A), *context) -> return G (B,), differentiable; sample b may depend on row b alone.
-    context: tensors (B, ...) the return depends on (features, latent code, initial state).
+    context: tensors (B, ...) the return depends on (features, latent code, initial state), then those of each term.
     lower, upper: tensors broadcastable to (B, H, A); bounds live here and never as a clamp in the objective.
     reference: (B, H, A) centre of the proximal term with weight `proximal` = rho >= 0.
+    terms: what is added to the cost, see Term and `adding`.
     Raises TrajoptError on crossed bounds, an empty batch, or shapes and dtypes that do not fit.
     """
 
@@ -28,6 +41,7 @@ class Problem:
     upper: Tensor
     reference: Tensor | None = None
     proximal: float = 0.0
+    terms: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper", "reference"):
@@ -40,6 +54,9 @@ class Problem:
             raise TrajoptError(f"proximal is {self.proximal}; expected a finite number, 0 or more")
         if self.proximal > 0 and self.reference is None:
             raise TrajoptError("proximal is above 0 but there is no reference; give the actions to stay near to")
+        asked = sum(term.tensors for term in self.terms)
+        if len(self.context) < asked:
+            raise TrajoptError(f"the terms ask for {asked} tensors but the context has {len(self.context)}")
 
     def check(self, actions: Tensor) -> None:
         """Raise TrajoptError unless `actions` (B, H, A) is a start this problem can be solved from."""
@@ -74,14 +91,36 @@ class Problem:
 
     def cost(self, actions: Tensor) -> Tensor:
         """J (B,) of actions (B, H, A)."""
-        value = -self.objective(actions, *self.context)
+        value = -self.objective(actions, *self.own_context)
         if value.shape != actions.shape[:1]:
             raise TrajoptError(
                 f"the objective returned shape {tuple(value.shape)}; expected ({len(actions)},), one return per sample"
             )
         if self.proximal > 0 and self.reference is not None:
             value = value + 0.5 * self.proximal * (actions - self.reference).square().flatten(1).sum(1)
+        first = len(self.own_context)
+        for term in self.terms:
+            share = term.cost(actions, *self.context[first : first + term.tensors])
+            if share.shape != actions.shape[:1]:
+                raise TrajoptError(f"a term returned shape {tuple(share.shape)}; expected ({len(actions)},)")
+            value, first = value + share, first + term.tensors
         return value
+
+    @property
+    def own_context(self) -> tuple[Tensor, ...]:
+        """The tensors of the context that are the objective's, without those of the terms."""
+        return self.context[: len(self.context) - sum(term.tensors for term in self.terms)]
+
+    def adding(self, cost: Callable[..., Tensor], *data: Tensor) -> Problem:
+        """The same problem with cost(actions, *data) added, data (B, ...)."""
+        return replace(self, context=(*self.context, *data), terms=(*self.terms, Term(cost, len(data))))
+
+    def refuse_terms(self, what: str) -> None:
+        """Raise TrajoptError if there are terms, for what looks into the objective and would not see them."""
+        if self.terms:
+            raise TrajoptError(
+                f"{what} sees the objective alone, and {len(self.terms)} terms are added to it; use method 'qn'"
+            )
 
     def value_and_gradient(self, actions: Tensor, graph: bool = False) -> tuple[Tensor, Tensor]:
         """J (B,) and dJ/da (B, H, A). Samples are independent, so one backward pass serves all.
@@ -113,7 +152,8 @@ class Problem:
         """The problems of the samples `rows` (indices or mask over the batch) alone."""
         reference = None if self.reference is None else _rows(self.reference, rows)
         lower, upper = _rows(self.lower, rows), _rows(self.upper, rows)
-        return Problem(self.objective, tuple(c[rows] for c in self.context), lower, upper, reference, self.proximal)
+        context = tuple(c[rows] for c in self.context)
+        return replace(self, context=context, lower=lower, upper=upper, reference=reference)
 
     def repeat(self, batch: int, times: int) -> Problem:
         """Each of the `batch` problems `times` times in a row, (B * times), for several starts of each."""

@@ -13,7 +13,7 @@ from difftop_ros.trajopt.multistart import better_start, solve_from_several
 from difftop_ros.trajopt.options import SolverOptions, TrajoptError
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution
-from difftop_ros.trajopt.solvers import SOLVER_TABLE, Solver, steppers
+from difftop_ros.trajopt.solvers import Solver, find_solver, steppers
 
 
 def solve(
@@ -42,7 +42,7 @@ def solve(
 
 def solver_of(options: SolverOptions) -> Solver:
     """The solver that the options name; TrajoptError if their settings are another's or their adjoint not possible."""
-    solver = SOLVER_TABLE[options.method]
+    solver = find_solver(options.method)
     if options.settings is not None and (solver.settings is None or not isinstance(options.settings, solver.settings)):
         expected = "None" if solver.settings is None else solver.settings.__name__
         raise TrajoptError(

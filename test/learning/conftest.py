@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_policies import small_config
 
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.learning.settings import TrainSettings
-from difftop_ros.policies import PolicyConfig
 
 SMALL: dict[str, Any] = {
-    "horizon": 4, "latent": 32, "code": 4, "hidden": 32, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
+    "horizon": 4, "latent": 32, "code": 4, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
     "image_widths": (4, 8, 8), "iterations": 3, "cg_iterations": 3,
+    "ibc_negatives": 8, "ibc_candidates": 16, "diffusion_inference_steps": 3,
 }  # fmt: skip
 
 
@@ -41,6 +42,6 @@ def small() -> Callable[..., TrainSettings]:
     """small(steps=…, policy={…}) -> settings of a small policy."""
 
     def make(policy: dict[str, Any] | None = None, **options: Any) -> TrainSettings:
-        return TrainSettings(policy=PolicyConfig(**{**SMALL, **(policy or {})}), **{"batch": 16, **options})
+        return TrainSettings(policy=small_config(SMALL, **(policy or {})), **{"batch": 16, **options})
 
     return make

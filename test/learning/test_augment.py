@@ -146,7 +146,7 @@ def test_a_turn_needs_joint_and_angle():
     for half in ({"turn_joint": "shoulder"}, {"turn_rad": 0.3}):
         with pytest.raises(UserError, match="belong together"):
             AugmentSettings(**half)
-    with pytest.raises(UserError, match="expected numbers of 0 or more"):
+    with pytest.raises(UserError, match=r"joint_noise is -1\.0; expected at least 0"):
         AugmentSettings(joint_noise=-1.0)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from difftop_ros.commands.bench import cells as bench
 from difftop_ros.commands.bench import report as bench_report
+from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import COMPARED_UNNAMED
+from difftop_ros.policies import PolicyConfig
 
 SHARED = {"demos": 2, "steps": 3, "batch": 8, "episodes": 2, "horizon": 4, "obs_steps": 1, "replan_every": 2}
 
@@ -70,9 +71,9 @@ def test_cells_that_cannot_be(changes: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("difftop:hidden", "expected NAME=VALUE"),
+        ("difftop:horizon", "expected NAME=VALUE"),
         ("difftop:nothing=1", "expected NAME=VALUE"),
-        ("difftop:hidden=x", "hidden is 'x'"),
+        ("difftop:cost_width=x", "cost_width is 'x'"),
         ("guess", "policy is 'guess'"),
     ],
 )
@@ -83,8 +84,7 @@ def test_policies_that_cannot_be(text: str, says: str) -> None:
 
 def test_options_of_a_policy() -> None:
     config = bench.policy_config("difftop:proximal=1.5,point_widths=8-16,solver=polyak,iterations=3", horizon=7)
-    assert (config.proximal, config.point_widths, config.solver, config.iterations) == (1.5, (8, 16), "polyak", 3)
-    assert config.horizon == 7
+    assert config == PolicyConfig(horizon=7, proximal=1.5, point_widths=(8, 16), solver="polyak", iterations=3)
 
 
 def test_joints_alone_see_nothing_else() -> None:

@@ -124,7 +124,7 @@ def test_a_run_goes_on_with_more_steps_under_their_schedule(episodes, thirty, sm
     train(episodes, longer, tmp_path / "whole", stop=lambda: False)
     rates = []
     for name in ("more", "whole"):
-        state = torch.load(tmp_path / name / "checkpoints/step=45.ckpt", weights_only=False)
+        state = torch.load(tmp_path / name / "checkpoints/step=45.ckpt", weights_only=True)
         rates.append(state["optimizer_states"][0]["param_groups"][0]["lr"])
     assert rates[0] == pytest.approx(rates[1]) and rates[0] < 1e-6
     with pytest.raises(TrainingError, match="has gone 45 steps already, more than the 30 asked"):

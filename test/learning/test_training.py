@@ -15,10 +15,9 @@ import zarr
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.learning.callbacks import checkpoints
-from difftop_ros.learning.imitation.augment import AugmentSettings
-from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_scaling, split_by_episode
+from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.train import train
-from difftop_ros.learning.settings import TrainingError, TrainSettings
+from difftop_ros.learning.settings import AugmentSettings, TrainingError, TrainSettings
 from difftop_ros.policies import DifftopNet, PolicyError, load_policy
 
 UNDISTURBED = AugmentSettings(joint_noise=0.0, cloud_jitter_m=0.0, cloud_drop=0.0, image_shift_px=0)
@@ -58,12 +57,11 @@ def test_pictures_train_too(arm, small, tmp_path):
 
 @pytest.mark.parametrize("name", ["bc_rnn", "ibc", "diffusion", "residual"])
 def test_every_policy_trains_by_the_same_loop(episodes, small, tmp_path, name):
-    sizes = {"ibc_negatives": 8, "ibc_candidates": 16, "diffusion_inference_steps": 3}
-    settings = small(steps=4, ema=0.5, checkpoint_every=2, policy={"policy": name, "obs_steps": 2, **sizes})
+    settings = small(steps=4, ema=0.5, checkpoint_every=2, policy={"policy": name, "obs_steps": 2})
     policy = train(episodes, settings, tmp_path / "model")
     obs = WindowDataset(episodes, 2, 4)[5]["obs"]
     assert np.array_equal(load_policy(tmp_path / "model").act(obs).actions, policy.act(obs).actions)
-    steps = [torch.load(path, weights_only=False) for path in checkpoints(tmp_path / "model/checkpoints")]
+    steps = [torch.load(path, weights_only=True) for path in checkpoints(tmp_path / "model/checkpoints")]
     weights = policy.net.state_dict()
     averaged = [all(torch.equal(s["state_dict"][f"net.{key}"], weights[key]) for key in weights) for s in steps]
     raw = [s["current_model_state"] for s in steps]
@@ -131,7 +129,7 @@ def test_scenes_may_be_moved_with_joints_that_are_there(moving, wrong, reach, ep
     net = DifftopNet(episodes.contract, small(policy={"action_frame": "absolute"}).policy)
     half = []
     for augment in (None, AugmentSettings(**moving)):
-        fit_scaling(net, episodes, augment)
+        fit_to(net, episodes, augment)
         half.append(net.scaler.get_buffer("half_range").clone())
     wider = 1.1 * torch.tensor(reach)
     assert torch.allclose(half[1] - half[0], wider.expand_as(half[0]), atol=1e-6), "moved commands fit as well"
@@ -192,7 +190,7 @@ def test_the_order_of_batches_depends_on_seed_and_step_alone():
 
 def test_scaled_demonstrations_fill_the_box_without_touching_it(episodes, small):
     net = DifftopNet(episodes.contract, small().policy)
-    fit_scaling(net, episodes)
+    fit_to(net, episodes)
     windows = WindowDataset(episodes, 1, 4)
     batch = as_tensors(windows.batch(np.arange(len(windows))))
     scaled = net.scaler.scale(batch["action"], net.scaler.origin(batch["obs"]))

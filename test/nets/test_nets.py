@@ -33,7 +33,7 @@ def frames(batch: int, steps: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 2)])
 def test_observations_become_one_latent(batch, steps):
-    encoder = ObservationEncoder(SPEC, steps, 24, (8, 16), (4, 8, 8), 4)
+    encoder = ObservationEncoder(SPEC, steps, 24, (8, 16), (4, 8, 8), 4, "cnn", 10.0)
     obs = frames(batch, steps)
     latent = encoder(obs)
     assert latent.shape == (batch, 24) and torch.isfinite(latent).all()
@@ -62,13 +62,13 @@ def test_a_keypoint_follows_its_points():
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 24), (33, 47)])
 def test_pictures_of_any_size(size):
-    encoder = ImageEncoder(3, (4, 8, 8), 6, 24)
+    encoder = ImageEncoder(3, (4, 8, 8), 6, 24, 10.0)
     picture = torch.rand(2, 3, *size) - 0.5
     assert encoder(picture).shape == (2, 24)
 
 
 def test_a_picture_encoder_tells_where():
-    encoder = ImageEncoder(3, (4, 8, 8), 6, 24)
+    encoder = ImageEncoder(3, (4, 8, 8), 6, 24, 10.0)
     picture = torch.zeros(2, 3, 32, 32)
     picture[0, :, 4:10, 4:10] = picture[1, :, 20:26, 20:26] = 0.5
     latent = encoder(picture)
@@ -126,7 +126,7 @@ def test_resnet_18_has_its_size_and_sees_pictures_of_any_size():
 
 def test_several_cameras_have_encoders_of_their_own():
     spec = dict.fromkeys(("front", "wrist"), ("image", (32, 32, 3)))
-    encoder = ObservationEncoder(spec, 2, 24, image="resnet18")
+    encoder = ObservationEncoder(spec, 2, 24, (8, 16), (4, 8, 8), 4, "resnet18", 10.0)
     first, second = encoder.encoders["front"], encoder.encoders["wrist"]
     assert isinstance(first, ResNet18Encoder) and isinstance(second, ResNet18Encoder) and first is not second
     pictures = {name: torch.rand(1, 2, 32, 32, 3) - 0.5 for name in spec}

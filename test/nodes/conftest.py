@@ -48,7 +48,17 @@ def save_policy(folder: Path, text: str, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     contract = parse_contract(text, "test")
     config = PolicyConfig(
-        horizon=8, obs_steps=2, latent=16, code=2, hidden=16, cost_outputs=8, point_widths=(8, 8), iterations=3
+        horizon=8,
+        obs_steps=2,
+        latent=16,
+        code=2,
+        bc_width=16,
+        prior_width=16,
+        posterior_width=16,
+        cost_width=16,
+        cost_outputs=8,
+        point_widths=(8, 8),
+        iterations=3,
     )
     return Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(folder)
 

@@ -31,7 +31,18 @@ def model(tmp_path_factory) -> Path:
 
     torch.manual_seed(0)
     contract = load_contract(share_path("config/panda_table.yaml"))
-    config = PolicyConfig(horizon=6, latent=16, code=2, hidden=16, cost_outputs=8, point_widths=(8, 8), iterations=3)
+    config = PolicyConfig(
+        horizon=6,
+        latent=16,
+        code=2,
+        bc_width=16,
+        prior_width=16,
+        posterior_width=16,
+        cost_width=16,
+        cost_outputs=8,
+        point_widths=(8, 8),
+        iterations=3,
+    )
     folder = tmp_path_factory.mktemp("models") / "untrained"
     return Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(folder)
 

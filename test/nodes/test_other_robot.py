@@ -124,7 +124,8 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
     torch.manual_seed(0)
     contract = parse_contract(CONTRACT)
     config = PolicyConfig(
-        horizon=6, latent=16, code=2, hidden=16, cost_outputs=8, point_widths=(8, 8),
+        horizon=6, latent=16, code=2, bc_width=16, prior_width=16, posterior_width=16, cost_width=16,
+        cost_outputs=8, point_widths=(8, 8),
         image_widths=(4, 8, 8), keypoints=4, iterations=3, action_frame="absolute",
     )  # fmt: skip
     model = Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(tmp_path / "model")

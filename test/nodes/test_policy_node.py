@@ -172,7 +172,7 @@ def test_what_does_not_fit_refuses_to_configure_and_exits(change, words, small_m
     extra = []
     if change == "weights":
         config = yaml.safe_load((model / "config.yaml").read_text())
-        (model / "config.yaml").write_text(yaml.safe_dump({**config, "hidden": 24}))
+        (model / "config.yaml").write_text(yaml.safe_dump({**config, "bc_width": 24}))
     elif change == "contract":
         other = tmp_path / "other.yaml"
         other.write_text((model / "contract.yaml").read_text().replace("points: 64", "points: 32"))

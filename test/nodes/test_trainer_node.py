@@ -154,5 +154,5 @@ def test_what_cannot_be_ends_with_one_sentence(trainer, spawn, listener, tmp_pat
 def test_the_parameter_file_states_every_parameter_and_its_default():
     from difftop_ros.nodes.trainer.parameters import parameters
 
-    stated = yaml.safe_load(share_path("config/trainer_node.yaml").read_text())["difftop_trainer"]["ros__parameters"]
+    stated = yaml.safe_load(share_path("config/trainer_node.yaml").read_text())["/**"]["ros__parameters"]
     assert stated == {p.name: p.default for p in parameters()}

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_policies import small_config
 
 from difftop_ros.contract import parse_contract
-from difftop_ros.policies import Policy, PolicyConfig, make_net
+from difftop_ros.policies import Policy, make_net
 
 SMALL: dict[str, Any] = {
-    "horizon": 5, "obs_steps": 2, "latent": 24, "code": 4, "hidden": 24, "cost_outputs": 8, "point_widths": (8, 16),
+    "horizon": 5, "obs_steps": 2, "latent": 24, "code": 4, "cost_outputs": 8, "point_widths": (8, 16),
     "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 4,
 }  # fmt: skip
 
@@ -25,7 +26,7 @@ def make_policy(arm) -> Callable[..., Policy]:
     def make(text: str = arm.text, reach: float = 0.3, **config: Any) -> Policy:
         torch.manual_seed(0)
         contract = parse_contract(text, "test")
-        net = make_net(contract, PolicyConfig(**{**SMALL, **config}))
+        net = make_net(contract, small_config(SMALL, 24, **config))
         with torch.no_grad():
             net.base[-1].weight.mul_(10)  # plans that differ from one another
             if config.get("policy") != "bc":  # and a cost that moves them

@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_policies import small_config
 
 from difftop_ros.contract import parse_contract
-from difftop_ros.policies import DifftopNet, Noise, Policy, PolicyConfig, PolicyError, load_policy, make_net, take_base
+from difftop_ros.policies import (
+    DifftopNet,
+    Noise,
+    Policy,
+    PolicyConfig,
+    PolicyError,
+    load_policy,
+    make_net,
+    take_base,
+    with_sizes_of_base,
+)
 
 BASES = ("bc", "bc_rnn", "ibc", "diffusion", "zero")
 ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ibc", "diffusion")] + [
@@ -28,7 +39,7 @@ REFINING: list[dict[str, Any]] = [
     {"policy": "difftop", "dynamics": "latent", "solver": "ilqr"},
 ]
 SMALL: dict[str, Any] = {
-    "horizon": 4, "obs_steps": 2, "latent": 32, "code": 4, "hidden": 32, "cost_outputs": 16, "state": 16,
+    "horizon": 4, "obs_steps": 2, "latent": 32, "code": 4, "cost_outputs": 16, "state": 16,
     "point_widths": (8, 16), "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 5, "ibc_negatives": 16,
     "ibc_candidates": 32, "diffusion_steps": 20, "diffusion_inference_steps": 5,
 }  # fmt: skip
@@ -46,7 +57,7 @@ def on(*cases: list[dict[str, Any]]) -> Any:
 def build(text: str, **options: Any) -> Policy:
     torch.manual_seed(0)
     contract = parse_contract(text, "test")
-    return Policy(make_net(contract, PolicyConfig(**{**SMALL, **options})), contract, torch.device("cpu"))
+    return Policy(make_net(contract, small_config(SMALL, **options)), contract, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +101,7 @@ def fit(policy: Policy, data: Data, steps: int, lr: float = 5e-3) -> float:
     """Train on all windows; returns the mean squared error of scaled plans as they are made at run time."""
     net = scaled(policy, data).net
     net.train().requires_grad_(True)
-    if net.config.base_training == "frozen":
+    if getattr(net.config.own, "base_training", "") == "frozen":
         take_base(net)
     learned = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(learned, lr=lr)
@@ -216,28 +227,6 @@ def test_latent_dynamics_learn_through_the_solve_alone(arm, data):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters() if p.ndim == 2)
 
 
-@on(ALONE[:4], REFINING)
-def test_parameters_are_about_as_many_for_all(joints_only, options):
-    contract = parse_contract(joints_only, "test")
-    sizes = {}
-    for case in ({"policy": "difftop"}, options):
-        net = make_net(contract, PolicyConfig(**case))
-        sizes[named(case)] = sum(net.parts().values())
-    reference, found = sizes["difftop"], sizes[named(options)]
-    if options.get("base") == "zero":  # it has no base to count
-        found += make_net(contract, PolicyConfig()).parts()["base"]
-    assert found == pytest.approx(reference, rel=0.2)
-
-
-@pytest.mark.parametrize("base", ["bc", "diffusion"])
-def test_modes_of_the_prior_cost_no_parameters(joints_only, base):
-    contract = parse_contract(joints_only, "test")
-    one, eight = (
-        sum(make_net(contract, PolicyConfig(base=base, code_modes=modes)).parts().values()) for modes in (1, 8)
-    )
-    assert eight == pytest.approx(one, rel=0.005)
-
-
 @pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion"])
 def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm, data, base, tmp_path):
     trained = scaled(build(arm.text, policy=base), data)
@@ -265,7 +254,6 @@ def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm, data, base, tmp_pa
 def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
     folder = str(scaled(build(arm.text, policy="bc"), data).save(tmp_path / "bc"))
     cases = [
-        ({"base": "diffusion"}, "has policy 'bc'; expected 'diffusion'"),
         ({"horizon": 6}, "horizon 4 instead of 6"),
         ({"point_widths": (8, 24)}, "tensors, such as"),
     ]
@@ -273,8 +261,10 @@ def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
         policy = build(arm.text, policy="difftop", base_from=folder, **options)
         with pytest.raises(PolicyError, match=words):
             take_base(policy.net)
-    with pytest.raises(PolicyError, match="lacks"):
-        take_base(build(arm.text, policy="difftop", base_from=str(tmp_path / "nowhere")).net)
+    for other, words in (({"base": "diffusion", "base_from": folder}, "has policy 'bc'; expected 'diffusion'"),
+                         ({"base_from": str(tmp_path / "nowhere")}, "lacks")):  # fmt: skip
+        with pytest.raises(PolicyError, match=words):
+            with_sizes_of_base(PolicyConfig(**other))
 
 
 @pytest.mark.parametrize(
@@ -282,13 +272,17 @@ def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
     [
         ({"policy": "gpt"}, "policy is 'gpt'"),
         ({"base": "gpt"}, "base is 'gpt'"),
-        ({"policy": "bc", "base": "ibc"}, "policy 'bc' has no base"),
+        (
+            {"policy": "bc", "base": "ibc"},
+            "policy bc has no settings \\['base'\\], which belong to \\['residual', 'difftop'\\]",
+        ),
         ({"base_training": "frozen"}, "without base_from"),
         ({"base": "zero", "base_from": "models/x"}, "has no weights"),
         ({"solver": "ilqr"}, "solver is 'ilqr'"),
+        ({"policy": "bc", "diffusion_steps": 9}, r"no settings \['diffusion_steps'\], which belong to \['diffusion'\]"),
         ({"code_samples": 0}, "code_samples is 0"),
-        ({"ibc_negatives": 1}, "ibc_negatives is 1"),
-        ({"diffusion_inference_steps": 200}, "at most the 100"),
+        ({"policy": "ibc", "ibc_negatives": 1}, "ibc_negatives is 1"),
+        ({"policy": "diffusion", "diffusion_inference_steps": 200}, "at most the 100"),
         ({"image_encoder": "vit"}, "image_encoder is 'vit'"),
         ({"image_sharpness": 0.0}, "image_sharpness is 0.0; expected more than 0"),
     ],

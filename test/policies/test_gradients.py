@@ -52,9 +52,7 @@ def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not
 
 
 def test_the_code_is_trained_by_the_posterior_and_the_prior_follows_it(learner, frames):
-    from dataclasses import replace
-
-    learner.net.config = replace(learner.net.config, kl_weight=0.0)
+    learner.net.own = learner.net.own.replace(kl_weight=0.0)
     learner.net.loss(*batch(learner, frames)).total.backward()
     found = sizes(learner.net)
     assert found["prior"] == 0 and found["posterior"] > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from difftop_ros.trajopt import Status
-from difftop_ros.trajopt.options import SOLVERS
+from difftop_ros.trajopt.solvers import SOLVER_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/trajopt.md"
@@ -33,7 +33,7 @@ def test_the_page_has_every_status_and_method():
     for status in Status:
         assert f"| {status.name} | {status.sentence} |" in text
     rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-    assert set(SOLVERS) <= set(rows)
+    assert set(SOLVER_TABLE) <= set(rows)
 
 
 def test_the_solve_of_the_figure_ends_converged_with_bounds_active():

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from difftop_ros.commands.bench.usual import COMPARED, COMPARED_UNNAMED
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import COMPARED, COMPARED_UNNAMED
 from difftop_ros.learning.progress import Progress, Stopped
 
 USUAL = COMPARED | COMPARED_UNNAMED

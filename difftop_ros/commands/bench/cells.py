@@ -21,14 +21,15 @@ from typing import Any
 import yaml
 
 from difftop_ros import __version__
+from difftop_ros.commands.bench.capacity import with_equal_budget
+from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import COMPARED_UNNAMED
-from difftop_ros.learning.imitation.augment import AugmentSettings
 from difftop_ros.learning.progress import Report, Stop, never, silent
-from difftop_ros.learning.settings import TrainSettings
+from difftop_ros.learning.settings import AugmentSettings, TrainSettings
+from difftop_ros.options import Options
 from difftop_ros.paths import share_path
-from difftop_ros.policies import PolicyConfig
+from difftop_ros.policies.config import PolicyConfig, registered
 
 OBSERVATIONS = ("cloud", "image", "state")
 # suite -> observation -> contract in config/; from joints alone, that of the cloud without the cloud
@@ -162,7 +163,8 @@ def cell_contract(task: str, observation: str) -> Contract:
 def policy_config(text: str, **shared: Any) -> PolicyConfig:
     """'difftop:proximal=1,point_widths=64-64-128' -> its configuration. Raises UserError naming a bad option."""
     name, _, rest = text.partition(":")
-    known = {field.name: field.default for field in dataclasses.fields(PolicyConfig)}
+    kinds: list[type[Options]] = [PolicyConfig, *registered().values()]
+    known = {option.name: option.default for kind in kinds for option in kind.listed()}
     values: dict[str, Any] = dict(shared)
     for part in filter(None, rest.split(",")):
         key, sign, value = part.partition("=")
@@ -178,21 +180,20 @@ def _converted(text: str, key: str, value: str, default: Any) -> Any:
     try:
         if isinstance(default, tuple):
             return tuple(int(part) for part in value.split("-"))
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[value.lower()]
-        return value if default is None or isinstance(default, str) else type(default)(value)
-    except (ValueError, KeyError):
+        return type(default)(value)
+    except ValueError:
         raise UserError(f"policy {text!r}: {key} is {value!r}; expected such as {default!r}") from None
 
 
 def train_settings(cell: Cell, widths: tuple[int, ...]) -> TrainSettings:
-    """The cell's training: everything but the policy class is the same for all."""
+    """The cell's training: everything but the policy class is the same for all, also how many parameters."""
     hand = () if cell.scene == "fixed" else HANDS[cell.task.split("/")[0]]
     origin = ",".join(hand) if cell.scene == "hand" else ""
     moved = ",".join(hand[:2]) if cell.scene == "moved" else ""
     config = policy_config(
         cell.policy, horizon=cell.horizon, obs_steps=cell.obs_steps, point_widths=widths, cloud_origin=origin
     )
+    config = with_equal_budget(cell_contract(cell.task, cell.observation), config)
     return TrainSettings(
         policy=config,
         augment=AugmentSettings(shift_joints=moved, shift_m=SHIFT_M if moved else 0.0),

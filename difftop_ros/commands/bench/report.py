@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from difftop_ros.commands.bench.cells import unusual
-from difftop_ros.learning.defaults import COMPARED_UNNAMED
+from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
 from difftop_ros.learning.intervals import wilson_interval
 
 Rows = Sequence[Mapping[str, str]]

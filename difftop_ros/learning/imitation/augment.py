@@ -9,58 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from difftop_ros.errors import UserError
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Sizes: joint_noise [rad | m], cloud_jitter_m [m] per point, cloud_drop share of points, image_shift_px [px].
-
-    cloud_shift_m [m], cloud_turn_rad [rad]: largest rigid motion of a sample's clouds about their middle, arm and
-    commands staying where they are: what a camera whose place is known no better than this would see.
-
-    turn_joint, turn_rad: an arm whose first axis stands upright in the origin of the clouds' frame does the same from
-    any heading, so a scene turned about that axis by up to turn_rad [rad], with this joint's reading, is one more
-    demonstration. Pictures must come from cameras that turn with the arm.
-
-    shift_joints, shift_m: where 'joints' are a hand's place along x, y (and z) of the clouds' frame, such as
-    'hand_x,hand_y', a scene moved along these axes by up to shift_m [m], hand and all, is one more demonstration too:
-    what matters is where the hand is from the object. Not where the task has to do with a place that no cloud shows.
-    """
-
-    joint_noise: float = 0.01
-    cloud_jitter_m: float = 0.002
-    cloud_drop: float = 0.1
-    cloud_shift_m: float = 0.0
-    cloud_turn_rad: float = 0.0
-    image_shift_px: int = 2
-    turn_joint: str = ""
-    turn_rad: float = 0.0
-    shift_joints: str = ""
-    shift_m: float = 0.0
-
-    def __post_init__(self) -> None:
-        sizes = (self.joint_noise, self.cloud_jitter_m, self.cloud_drop, self.cloud_shift_m, self.cloud_turn_rad,
-                 self.image_shift_px, self.turn_rad, self.shift_m)  # fmt: skip
-        if not all(0 <= size < 100 for size in sizes) or self.cloud_drop >= 1:
-            raise UserError(f"augmentation sizes are {sizes}; expected numbers of 0 or more, and cloud_drop below 1")
-        if bool(self.turn_joint) != bool(self.turn_rad):
-            raise UserError("turn_joint and turn_rad belong together; give both or neither")
-        if bool(self.shift_joints) != bool(self.shift_m):
-            raise UserError("shift_joints and shift_m belong together; give both or neither")
-        if len(self.axes) > 3 or not all(self.axes):
-            raise UserError(f"shift_joints are {self.shift_joints!r}; expected up to three such as 'hand_x,hand_y'")
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The names in shift_joints: of x, y, z."""
-        return tuple(name.strip() for name in self.shift_joints.split(",")) if self.shift_joints else ()
-
-    @property
-    def reach(self) -> dict[str, float]:
-        """By how much [rad | m] readings and commanded positions of joints move, by joint."""
-        turn = {self.turn_joint: self.turn_rad} if self.turn_joint else {}
-        return {**turn, **dict.fromkeys(self.axes, self.shift_m)}
+from difftop_ros.learning.settings import AugmentSettings
 
 
 def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: AugmentSettings) -> dict[str, Tensor]:

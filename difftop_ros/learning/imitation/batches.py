@@ -11,10 +11,9 @@ from torch.utils.data import IterableDataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.data.episodes.store import ACTION
-from difftop_ros.learning.imitation.augment import AugmentSettings
-from difftop_ros.learning.settings import TrainingError
+from difftop_ros.learning.settings import AugmentSettings, TrainingError
 from difftop_ros.policies import PolicyNet
-from difftop_ros.policies.normalisation import measured_positions
+from difftop_ros.policies.normalisation import NotFiniteError, fit_scaling, measured_positions
 
 
 def split_by_episode(episodes: EpisodeDataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,34 +58,29 @@ def _check_lengths(episodes: EpisodeDataset, horizon: int) -> None:
         )
 
 
-def fit_scaling(net: PolicyNet, episodes: EpisodeDataset, moved: AugmentSettings | None = None) -> None:
+def fit_to(net: PolicyNet, episodes: EpisodeDataset, moved: AugmentSettings | None = None) -> None:
     """Set the net's normalisation and action scale from the dataset.
 
-    Raises TrainingError on values not finite, naming the episode, and when no episode is as long as a plan.
-
     moved: the disturbances of training, whose moved scenes reach further than the data where commands are positions.
+    Raises TrainingError on values not finite, naming the episode, and when no episode is as long as a plan.
     """
     contract, config = episodes.contract, net.config
     _check_lengths(episodes, config.horizon)
-    for key, kind in net.normaliser.kinds.items():
-        if kind != "image":
-            found = episodes.statistics(key)
-            if not (np.isfinite(found.mean).all() and np.isfinite(found.std).all()):
-                where = episodes.where_not_finite(key)
-                raise TrainingError(f"{where} in dataset '{episodes.folder}' has values that are not finite; delete it")
-            net.normaliser.fit(key, found.mean, found.std)
+    statistics = {key: episodes.statistics(key) for key in net.normaliser.fitted}
     joints = sorted({key for key, _ in measured_positions(contract)})
     windows = WindowDataset(episodes, config.obs_steps, config.horizon, keys=joints)
-    low = np.full(net.shape, np.inf)
-    high = np.full(net.shape, -np.inf)
-    for start in range(0, len(windows), 1024):
-        batch = as_tensors(windows.batch(np.arange(start, min(start + 1024, len(windows)))))
-        offset = (batch["action"] - net.scaler.origin(batch["obs"])).double().numpy()
-        low, high = np.minimum(low, offset.min(0)), np.maximum(high, offset.max(0))
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        where = episodes.where_not_finite(ACTION)
-        raise TrainingError(f"{where} in dataset '{episodes.folder}' has values that are not finite; delete it")
-    if moved and contract.command.mode == "position" and not net.scaler.relative:
-        reach = np.array([moved.reach.get(name, 0.0) for name in contract.command.joint_names])
-        low, high = low - reach, high + reach
-    net.scaler.fit(low, high)
+    parts = (np.arange(start, min(start + 1024, len(windows))) for start in range(0, len(windows), 1024))
+    batches = (as_tensors(windows.batch(part)) for part in parts)
+    try:
+        fit_scaling(
+            net.normaliser,
+            net.scaler,
+            {key: (found.mean, found.std) for key, found in statistics.items()},
+            ((batch["obs"], batch["action"]) for batch in batches),
+            moved.reach if moved else {},
+        )
+    except NotFiniteError as error:
+        where = episodes.where_not_finite(error.key or ACTION)
+        raise TrainingError(
+            f"{where} in dataset '{episodes.folder}' has values that are not finite; delete it"
+        ) from None

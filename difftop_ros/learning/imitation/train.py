@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports, checkpoint_step, latest_checkpoint
-from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_scaling, split_by_episode
+from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
-from difftop_ros.policies import Policy, make_net, resolve_device, take_base
+from difftop_ros.policies import Policy, make_net, resolve_device, take_base, with_sizes_of_base
 from difftop_ros.policies.policy import CONFIG, CONTRACT, WEIGHTS
 
 
@@ -45,6 +45,7 @@ def train(
     and PolicyError for a device that is not there.
     """
     out, target = Path(out), resolve_device(device)
+    settings = settings.replace(policy=with_sizes_of_base(settings.policy))
     data = {"contract": episodes.contract.sha256, "episodes": _mark(episodes)}
     if fresh:
         _remove_run(out)
@@ -64,9 +65,8 @@ def train(
         torch.set_num_threads(settings.threads)
     lightning.seed_everything(settings.seed, verbose=False)
     net = make_net(episodes.contract, settings.policy)
-    fit_scaling(net, episodes, settings.augment)
-    if settings.policy.base_from:
-        take_base(net)
+    fit_to(net, episodes, settings.augment)
+    take_base(net)
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         module = ImitationModule(net, episodes.contract, settings)
         checkpoint = _fit(module, episodes, out, target, checkpoint, report, stop)
@@ -126,7 +126,7 @@ def _fit(
                 DataLoader(batches, batch_size=None),
                 DataLoader(_Listed(held_out), batch_size=None) if held_out else None,
                 ckpt_path=checkpoint,
-                weights_only=False if checkpoint else None,
+                weights_only=True if checkpoint else None,
             )
         except SIGTERMException:  # an exit with code 0 as if all were done: our caller says how far it got
             pass
@@ -159,7 +159,7 @@ def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def _read(checkpoint: Path) -> dict[str, Any]:
     try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=False)
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)  # a pickle could run anything
     # whatever is wrong with a damaged file, torch and pickle raise a dozen kinds of errors for it
     except Exception as error:
         raise TrainingError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difftop_ros.errors import UserError
-from difftop_ros.learning.defaults import OPTIONS
+from difftop_ros.learning.options import changed, sections
 from difftop_ros.nodes.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -26,15 +27,12 @@ JOB_PARAMETERS = (
 
 
 def parameters() -> list[Parameter]:
-    """All of them: those of the job, then the options of learning/defaults.py with their defaults."""
-    from difftop_ros.learning.settings import TrainSettings
-
-    settings = TrainSettings()
+    """All of them: those of the job, then the training options with their defaults."""
     table = list(JOB_PARAMETERS)
-    holders = {"policy": settings.policy, "training": settings, "augmentation": settings.augment}
-    for title, options in OPTIONS.items():
-        for name, (_, choices, text) in options.items():
-            table.append(Parameter(name, getattr(holders[title], name), text, choices=choices))
+    for options in sections().values():
+        for option in options:
+            default = list(option.default) if option.kind is tuple else option.default
+            table.append(Parameter(option.name, default, option.description, choices=option.choices))
     return table
 
 
@@ -54,7 +52,7 @@ def job_from(values: dict[str, Any]) -> TrainingJob:
         bags=tuple(Path(folder).expanduser() for folder in bags if folder),
         contract=load_contract(Path(values["contract"] or share_path("config/panda_table.yaml")).expanduser()),
         out=Path(values["out"]).expanduser(),
-        settings=TrainSettings.from_values(values),
+        settings=TrainSettings.from_values(changed(values)),
         dataset=Path(values["dataset"]).expanduser() if values["dataset"] else None,
         include_failures=values["include_failures"],
         device=values["device"],
@@ -67,5 +65,10 @@ def job_from(values: dict[str, Any]) -> TrainingJob:
 
 def _command(values: dict[str, Any]) -> str:
     """The command that starts the node with these values."""
-    changed = [f"-p {p.name}:={values[p.name]}" for p in parameters() if values[p.name] != p.default]
-    return " ".join(["ros2 run difftop_ros trainer_node --ros-args", *changed])
+    words = ["ros2 run difftop_ros trainer_node --ros-args"]
+    for parameter in parameters():
+        value = values[parameter.name]
+        value = value.tolist() if isinstance(value, array) else value  # as rclpy gives lists of whole numbers
+        if value != parameter.default:
+            words.append(f"-p {parameter.name}:={value}")
+    return " ".join(words)

@@ -1,13 +1,20 @@
-"""The solvers, one file each; `SOLVER_TABLE` says what each one is and what it needs of a problem."""
+"""The solvers, one file each; `SOLVER_TABLE` says what each one is and what it needs of a problem.
+
+It is the only list of them. A solver from elsewhere is a `Solver` given as SolverOptions.method, or one that a package
+offers under a name as an entry point of the group 'difftop_ros.solvers' (examples/my_solver.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 
 from torch import Tensor
 
-from difftop_ros.trajopt.options import SolverOptions
+from difftop_ros.trajopt.objectives import LatentRollout, Tracking
+from difftop_ros.trajopt.options import SolverOptions, TrajoptError
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution
 from difftop_ros.trajopt.solvers.ilqr import IlqrSettings, solve_ilqr
@@ -26,22 +33,45 @@ class Solver:
 
     stepper: the same as equal steps on fixed-shape tensors, which is what can be differentiated through (adjoints
     'unrolled' and 'truncated') and prepared (trajopt.prepare); None if it is not made that way.
+    form: the class of objective it takes with its default settings; None if a return with a gradient is enough.
     """
 
     run: Callable[[Problem, Tensor, SolverOptions], Solution]
     settings: type | None = None
     stepper: Stepper | None = None
+    form: type | None = None
 
 
 SOLVER_TABLE: dict[str, Solver] = {
     "qn": Solver(solve_qn, QnSettings, QN),
     "spg": Solver(solve_spg, SpgSettings, SPG),
-    "ilqr": Solver(solve_ilqr, IlqrSettings),
+    "ilqr": Solver(solve_ilqr, IlqrSettings, form=LatentRollout),
     "newton": Solver(solve_newton, NewtonSettings),
     "polyak": Solver(solve_polyak, PolyakSettings, POLYAK),
-    "theseus": Solver(solve_theseus, TheseusSettings),
+    "theseus": Solver(solve_theseus, TheseusSettings, form=Tracking),
     "mppi": Solver(solve_mppi, MppiSettings),
 }
+
+
+@cache
+def offered() -> dict[str, Solver]:
+    """The solvers by name, with those that other packages offer. Raises TrajoptError for an offer that is none."""
+    table = dict(SOLVER_TABLE)
+    for point in entry_points(group="difftop_ros.solvers"):
+        solver = point.load()
+        if not isinstance(solver, Solver):
+            raise TrajoptError(f"entry point {point.name!r} of group {point.group!r} is {solver!r}; expected a Solver")
+        table.setdefault(point.name, solver)
+    return table
+
+
+def find_solver(method: str | Solver) -> Solver:
+    """The solver of SolverOptions.method. Raises TrajoptError naming those there are."""
+    if isinstance(method, Solver):
+        return method
+    if method not in offered():
+        raise TrajoptError(f"method is {method!r}; expected one of {list(offered())}, or a Solver")
+    return offered()[method]
 
 
 def steppers() -> list[str]:

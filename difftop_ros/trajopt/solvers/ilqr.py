@@ -74,6 +74,7 @@ def solve_ilqr(problem: Problem, initial: Tensor, options: SolverOptions) -> Sol
             f"'ilqr' needs an objective of the form LatentRollout, got {type(form).__name__}; state dynamics, reward "
             "and value apart, or use method 'qn'"
         )
+    problem.refuse_terms("method 'ilqr'")
     expansion: _Expansion | None = None
 
     def propose(

@@ -77,6 +77,8 @@ def _check(problem: Problem, initial: Tensor, settings: NewtonSettings) -> None:
             f"gauss_newton needs an objective of the form Tracking, got {type(problem.objective).__name__}; state the "
             "residuals, or leave gauss_newton off"
         )
+    if settings.gauss_newton:
+        problem.refuse_terms("gauss_newton")
 
 
 def _second(problem: Problem, actions: Tensor, settings: NewtonSettings, go_on: Callable[[], bool]) -> Tensor | None:

@@ -18,7 +18,7 @@ offset + mean(J) of the whole batch, as the released code does; by that design s
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -134,6 +134,8 @@ def _refuse(problem: Problem, initial: Tensor, settings: TheseusSettings) -> Non
             f"form 'residuals' of method 'theseus' got an objective of type {type(problem.objective).__name__}; "
             "expected Tracking, or settings=TheseusSettings(form='scalar')"
         )
+    if settings.form == "residuals":
+        problem.refuse_terms("form 'residuals' of method 'theseus'")
     for index, tensor in enumerate(problem.context):
         if tensor.dtype != initial.dtype:
             raise TrajoptError(
@@ -306,7 +308,7 @@ def _optimizer(theseus: Any, search: _Search) -> Any:
         context = tuple(g.tensor for g in given[: len(problem.context)])
         reference = None if problem.reference is None else given[-1].tensor
         if settings.form == "scalar":
-            part = Problem(problem.objective, context, problem.lower, problem.upper, reference, problem.proximal)
+            part = replace(problem, context=context, reference=reference)
             return settings.offset + part.cost(actions)[:, None]
         assert isinstance(problem.objective, Tracking)
         residuals = problem.objective.residuals(actions, *context)

@@ -6,15 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from difftop_ros.nets import mlp
-from difftop_ros.policies.decoders.base import Box, Decoder, Encoding, Noise, TrainingLoss, squared_error
+from difftop_ros.policies.builtin import BcOptions, ZeroOptions
+from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss, squared_error
 
 
 class BcDecoder(Decoder, nn.Sequential):
     """Perceptron from the latent to the chunk."""
 
-    def __init__(self, features: int, horizon: int, actions: int, width: int) -> None:
-        nn.Sequential.__init__(self, *mlp([features, width, width, horizon * actions], final_gain=0.1))
-        self.shape = (horizon, actions)
+    def __init__(self, sizes: Sizes, options: BcOptions) -> None:
+        width = options.bc_width
+        layers = mlp([sizes.features, width, width, sizes.horizon * sizes.actions], final_gain=0.1)
+        nn.Sequential.__init__(self, *layers)
+        self.shape = sizes.chunk
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """Squared error."""
@@ -29,9 +32,9 @@ class BcDecoder(Decoder, nn.Sequential):
 class ZeroDecoder(Decoder):
     """The middle of the box, always: a base that knows nothing, for the ablation of the base."""
 
-    def __init__(self, horizon: int, actions: int) -> None:
+    def __init__(self, sizes: Sizes, options: ZeroOptions) -> None:
         super().__init__()
-        self.shape = (horizon, actions)
+        self.shape = sizes.chunk
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """Nothing to learn: a total of 0."""

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from difftop_ros.errors import require_package
 from difftop_ros.nets import ConditionalUnet
-from difftop_ros.policies.decoders.base import Box, Decoder, Encoding, Noise, TrainingLoss, squared_error
+from difftop_ros.policies.builtin import DiffusionOptions
+from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss, squared_error
 
 
 class DiffusionDecoder(Decoder):
-    """target: what the net estimates, 'epsilon' (the noise) or 'sample' (the clean chunk)."""
+    """Its net estimates the noise ('epsilon') or the clean chunk ('sample')."""
 
     several = 4
 
-    def __init__(
-        self, features: int, horizon: int, actions: int, width: int, steps: int, inference_steps: int, target: str
-    ) -> None:
+    def __init__(self, sizes: Sizes, options: DiffusionOptions) -> None:
         super().__init__()
-        self.shape, self.steps, self.inference_steps, self.target = (horizon, actions), steps, inference_steps, target
-        self.net = ConditionalUnet(actions, features, width)
+        self.shape, self.target = sizes.chunk, options.diffusion_target
+        self.steps, self.inference_steps = options.diffusion_steps, options.diffusion_inference_steps
+        self.net = ConditionalUnet(sizes.actions, sizes.features, options.diffusion_width)
         self._schedules: tuple[Any, Any] | None = None
 
     def schedules(self) -> tuple[Any, Any]:

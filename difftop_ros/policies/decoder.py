@@ -1,4 +1,4 @@
-"""What a decoder is: from an encoded observation to a chunk of scaled actions. Each kind has a file of its own.
+"""What a decoder is: from an encoded observation to a chunk of scaled actions. Each policy has a file of its own.
 
 Here: the interface, what is handed around, the source of random numbers. Not here: encoders, units, the optimiser.
 """
@@ -6,12 +6,29 @@ Here: the interface, what is handed around, the source of random numbers. Not he
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+Added = tuple[Callable[..., Tensor], tuple[Tensor, ...]]  # cost(scaled actions (B, H, A), *data) and its data (B, ...)
 Box = tuple[Tensor, Tensor]  # lowest and highest scaled action, (B, H, A) each
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a decoder reads and makes: features of the window, features of one frame; steps and joints of a chunk."""
+
+    features: int
+    frame: int
+    horizon: int
+    actions: int
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Shape of a chunk, (H, A)."""
+        return self.horizon, self.actions
 
 
 @dataclass(frozen=True)
@@ -57,10 +74,10 @@ class Noise:
 
 
 class Decoder(nn.Module, ABC):
-    """One policy class: how it learns from an expert's chunk, and how it makes one."""
+    """One policy class: how it learns from an expert's chunk, and how it makes one. Made of (sizes, own options)."""
 
     several = 1  # how many chunks `propose` draws: more than one where the draws may differ in kind
-    frames = False  # whether it reads the encoding frame by frame (Encoding.frames) rather than fused
+    fuses = False  # whether it fuses the frames (Encoding.frames) in its own way, and needs no features of the window
 
     @abstractmethod
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
@@ -82,6 +99,11 @@ class Decoder(nn.Module, ABC):
         chunks = self.sample(encoding.repeat(times), (low, high), Noise()).unflatten(0, (-1, times))
         nearest = (chunks - expert[:, None]).square().sum((2, 3)).argmin(1)
         return chunks[torch.arange(len(chunks), device=chunks.device), nearest]
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers it learns."""
+    return sum(p.numel() for p in module.parameters())
 
 
 def squared_error(chunk: Tensor, expert: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from difftop_ros.nets import mlp
-from difftop_ros.policies.decoders.base import Box, Decoder, Encoding, Noise, TrainingLoss, squared_error
+from difftop_ros.policies.builtin import BcRnnOptions
+from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss, squared_error
 
 ACTING_STD = 1e-4  # robomimic's low noise
 # Of the spread in training; robomimic's 1e-4 makes a chunk's density so steep that under clipped gradients the weights
@@ -25,15 +26,16 @@ LAYERS = 2
 
 
 class BcRnnDecoder(Decoder):
-    """act: 'mode' is the likeliest mode's mean, 'sample' draws the mode by its weight, with low noise."""
+    """Acts by the likeliest mode's mean, or draws the mode by its weight, with low noise."""
 
-    frames = True
+    fuses = True
 
-    def __init__(self, features: int, horizon: int, actions: int, width: int, modes: int, act: str) -> None:
+    def __init__(self, sizes: Sizes, options: BcRnnOptions) -> None:
         super().__init__()
-        self.shape, self.modes, self.act = (horizon, actions), modes, act
-        self.recurrent = nn.LSTM(features, width, LAYERS, batch_first=True)
-        self.head = mlp([width, width, modes * (2 * horizon * actions + 1)])
+        self.shape, self.modes, self.act = sizes.chunk, options.gmm_modes, options.gmm_act
+        width = options.gmm_width
+        self.recurrent = nn.LSTM(sizes.frame, width, LAYERS, batch_first=True)
+        self.head = mlp([width, width, self.modes * (2 * math.prod(self.shape) + 1)])
 
     def mixture(self, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, M), means (B, M, H, A) and standard deviations (B, M, H, A)."""

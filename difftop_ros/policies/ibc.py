@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from difftop_ros.nets import mlp
-from difftop_ros.policies.decoders.base import Box, Decoder, Encoding, Noise, TrainingLoss, clamped
+from difftop_ros.policies.builtin import IbcOptions
+from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss, clamped
 
 DFO_ITERATIONS, DFO_STD, DFO_SHRINK = 3, 0.33, 0.5  # their appendix: derivative-free inference
 LANGEVIN_STEPS, LANGEVIN_TRAINING_STEPS = 50, 10
@@ -35,16 +36,15 @@ class Energy(nn.Module):
 
 
 class IbcDecoder(Decoder):
-    """sampler: 'dfo' or 'langevin', at run time; with 'langevin' half of the counter-examples are made by it too."""
+    """With the sampler 'langevin' half of the counter-examples in training are made by it too."""
 
     several = 4
 
-    def __init__(
-        self, features: int, horizon: int, actions: int, width: int, negatives: int, candidates: int, sampler: str
-    ) -> None:
+    def __init__(self, sizes: Sizes, options: IbcOptions) -> None:
         super().__init__()
-        self.shape, self.negatives, self.candidates, self.sampler = (horizon, actions), negatives, candidates, sampler
-        self.energy = Energy(features, horizon * actions, width)
+        self.shape, self.sampler = sizes.chunk, options.ibc_sampler
+        self.negatives, self.candidates = options.ibc_negatives, options.ibc_candidates
+        self.energy = Energy(sizes.features, sizes.horizon * sizes.actions, options.ibc_width)
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """InfoNCE: the expert's chunk among counter-examples. A sample with padding that must not count is left out."""

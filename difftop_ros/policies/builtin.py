@@ -1,0 +1,142 @@
+"""The options of the policies that come with the package, each beside the others. Their networks: one file per policy.
+
+A file of their own because it needs no torch; a policy from elsewhere has options and network in one
+(examples/my_policy.py). Names of options are unique over all policies.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from difftop_ros.policies.config import DecoderOptions, RefiningOptions, register
+
+
+@register
+class BcOptions(DecoderOptions):
+    """Behaviour cloning: a perceptron from the features to the chunk."""
+
+    name = "bc"
+    network = "difftop_ros.policies.bc:BcDecoder"
+    width = "bc_width"
+
+    bc_width: int = Field(256, ge=1, description="width of bc's two hidden layers")
+
+
+@register
+class BcRnnOptions(DecoderOptions):
+    """An LSTM over the window's frames and a mixture of Gaussians over the chunk."""
+
+    name = "bc_rnn"
+    network = "difftop_ros.policies.bc_rnn:BcRnnDecoder"
+    chooses = True
+    width = "gmm_width"
+
+    gmm_modes: int = Field(5, ge=1, description="modes of bc_rnn's mixture")
+    gmm_act: Literal["mode", "sample"] = Field(
+        "mode", description="act by the likeliest mode's mean, or draw a mode by its weight"
+    )
+    gmm_width: int = Field(128, ge=1, description="width of bc_rnn's LSTM")
+
+
+@register
+class IbcOptions(DecoderOptions):
+    """An energy of observation and chunk, learned by contrast, minimised by sampling."""
+
+    name = "ibc"
+    network = "difftop_ros.policies.ibc:IbcDecoder"
+    chooses = True
+    width = "ibc_width"
+
+    ibc_negatives: int = Field(64, ge=2, description="counter-examples per window in training")
+    ibc_candidates: int = Field(64, ge=2, description="chunks that compete in acting")
+    ibc_sampler: Literal["langevin", "dfo"] = Field(
+        "langevin", description="how low energies are found: with gradients, or without"
+    )
+    ibc_width: int = Field(256, ge=1, description="width of the energy's hidden layers")
+
+
+@register
+class DiffusionOptions(DecoderOptions):
+    """A 1-D U-Net that takes noise out of the chunk."""
+
+    name = "diffusion"
+    network = "difftop_ros.policies.diffusion:DiffusionDecoder"
+    chooses = True
+    width = "diffusion_width"
+
+    diffusion_steps: int = Field(100, ge=1, description="noise levels in training")
+    diffusion_inference_steps: int = Field(10, ge=1, description="denoising steps per plan")
+    diffusion_target: Literal["epsilon", "sample"] = Field(
+        "sample", description="what the denoiser estimates: the noise, or the clean chunk"
+    )
+    diffusion_width: int = Field(64, ge=1, description="channels of the U-Net at its full resolution")
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if self.diffusion_inference_steps > self.diffusion_steps:
+            raise ValueError(
+                f"diffusion_inference_steps is {self.diffusion_inference_steps}; expected at most the "
+                f"{self.diffusion_steps} diffusion_steps"
+            )
+        return self
+
+
+@register
+class ZeroOptions(DecoderOptions):
+    """The middle of the range, always: the ablation of the base."""
+
+    name = "zero"
+    network = "difftop_ros.policies.bc:ZeroDecoder"
+    alone = False
+
+
+@register
+class ResidualOptions(RefiningOptions):
+    """A base plus a learned correction: the ablation that an optimiser must beat."""
+
+    name = "residual"
+    network = "difftop_ros.policies.residual:ResidualNet"
+
+    residual_width: int = Field(256, ge=1, description="width of the correction's two hidden layers")
+
+
+@register
+class DifftopOptions(RefiningOptions):
+    """An optimiser refines a base's plan by a learned cost, trained through the solve."""
+
+    name = "difftop"
+    network = "difftop_ros.policies.difftop:DifftopNet"
+
+    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho ||a - a_base||^2, in scaled actions: "
+                            "higher stays nearer to the base's plan")  # fmt: skip
+    dynamics: Literal["none", "latent"] = Field(
+        "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
+    )
+    solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
+                        "for latent dynamics; the others: docs/trajopt.md")  # fmt: skip
+    iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
+    cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
+    code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")
+    code_modes: int = Field(1, ge=1, description="modes of the prior over codes: 1 is a Gaussian, more can tell "
+                            "several good ways apart")  # fmt: skip
+    code_samples: int = Field(1, ge=1, description="codes tried per plan; the plan of lowest cost is kept, and the "
+                              "cost is trained to tell")  # fmt: skip
+    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the code")
+    prior_width: int = Field(256, ge=1, description="width of the prior's hidden layer")
+    posterior_width: int = Field(256, ge=1, description="width of the posterior's hidden layer")
+    cost_width: int = Field(256, ge=1, description="width of the cost's hidden layers, and of the dynamics'")
+    cost_outputs: int = Field(64, ge=1, description="numbers whose squares the cost sums up")
+    state: int = Field(64, ge=1, description="size of the state of latent dynamics")
+
+    @model_validator(mode="after")
+    def _check_solver(self) -> Self:
+        from difftop_ros.trajopt import LatentRollout  # here, as it needs torch
+        from difftop_ros.trajopt.solvers import offered
+
+        rollout = self.dynamics == "latent"
+        known = [n for n, s in offered().items() if s.form is None or (rollout and s.form is LatentRollout)]
+        if self.solver not in known:
+            raise ValueError(f"solver is {self.solver!r}; expected one of {known} with dynamics {self.dynamics!r}")
+        return self
