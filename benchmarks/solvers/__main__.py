@@ -52,7 +52,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--proximal", type=float, default=0.05, help="weight of staying near the start")
     parser.add_argument("--resume", action="store_true", help="keep the forms that rows.json in --out already has")
     parser.add_argument(
-        "--publish", action="store_true", help="write table and plot into benchmarks/ and docs/images/ too"
+        "--publish", action="store_true", help="write benchmarks/solvers.csv, its summary and the plot too"
     )
     return parser.parse_args(argv)
 
@@ -102,7 +102,7 @@ def main() -> int:
     report.save(args.out, rows, facts)
     report.plot(args.out / "solvers.png", rows)
     if args.publish:
-        report.publish(ROOT / "benchmarks/RESULTS.md", ROOT / "docs/images/solvers.png", args.out)
+        report.publish(ROOT / "benchmarks/RESULTS.md", ROOT / "docs/images/solvers.png", rows, facts, args.out)
     for name, fact in facts.items():
         for line in fact if isinstance(fact, list) else [f"{name}: {fact}"]:
             print(line)

@@ -1,6 +1,8 @@
 """What the benchmark's figures rest on: the released code's form in closed form, the floor's bytes, extrapolation."""
 
+import csv
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from benchmarks.solvers.nets import FORMS, Form, load_forms
 from benchmarks.solvers.rows import Row
 from difftop_ros.errors import UserError
 from difftop_ros.trajopt import SolverOptions, TheseusSettings, solve
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +105,43 @@ def test_expectations_compare_only_rows_that_end_as_low():
     assert report.expectations([paper, fast, low])[0].startswith("FAIL")
 
 
-def test_publishing_needs_the_marks(tmp_path):
-    (tmp_path / "table.md").write_text("| new |\n")
+def test_the_summary_takes_the_fastest_qn_that_ends_as_low():
+    paper, tuned = row(report.PAPER, 1000.0, 0.2), row(f"{report.PAPER}, step 0.001", 900.0, 0.01)
+    fast, low, left_out = row("qn", 10.0, 0.02), row("qn compiled", 25.0, 0.01), row("qn graph", math.nan, math.nan)
+    *_, line = report.summary([paper, tuned, fast, low, left_out]).splitlines()
+    assert line == "| rl-h5-a6 | 1 | 900 | 0.0100 | qn compiled, 10 iterations | 25 | 0.0100 | 36 |"
+    *_, line = report.summary([tuned, fast]).splitlines()
+    assert line.endswith("| none |  |  |  |")
+
+
+def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path):
     (tmp_path / "solvers.png").write_bytes(b"picture")
-    results = tmp_path / "RESULTS.md"
+    results, rows = tmp_path / "RESULTS.md", [row(report.PAPER, 1234.56, 0.2), row("qn", 10.0, math.nan)]
     results.write_text(f"above\n{report.MARKS[0]}\n| old |\n{report.MARKS[1]}\nbelow\n")
-    report.publish(results, tmp_path / "copy.png", tmp_path)
+    report.publish(results, tmp_path / "copy.png", rows, {"machine": "a machine"}, tmp_path)
     text = results.read_text()
-    assert "| new |" in text and "| old |" not in text and text.startswith("above") and text.endswith("below\n")
+    assert "a machine" in text and "| 1,235 |" in text and "| old |" not in text
+    assert text.startswith("above") and text.endswith("below\n")
+    with (tmp_path / "solvers.csv").open(newline="") as file:
+        head, first, second = csv.reader(file)
+    assert head == list(report.PUBLISHED)
+    assert first[head.index("forward_ms")] == "1235" and second[head.index("gap")] == ""
     assert (tmp_path / "copy.png").read_bytes() == b"picture"
     results.write_text("no marks")
     with pytest.raises(UserError, match="put the marks back"):
-        report.publish(results, tmp_path / "copy.png", tmp_path)
+        report.publish(results, tmp_path / "copy.png", rows, {"machine": "a machine"}, tmp_path)
+
+
+def test_the_published_table_has_the_columns_and_makes_the_published_summary():
+    """benchmarks/solvers.csv and the summary in RESULTS.md belong together."""
+    with (ROOT / "benchmarks/solvers.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert tuple(table[0]) == report.PUBLISHED and {line["form"] for line in table} == set(FORMS)
+    rows = [
+        Row(
+            line["form"], int(line["batch"]), line["method"], int(line["iterations"]), "", line["adjoint"],
+            forward_ms=float(line["forward_ms"] or "nan"), gap=float(line["gap"] or "nan"),
+        )
+        for line in table
+    ]  # fmt: skip
+    assert report.summary(rows) in (ROOT / "benchmarks/RESULTS.md").read_text()
