@@ -1,0 +1,77 @@
+"""Hooks of the documentation's site (mkdocs.yml): pages from outside docs/, the API's pages, links, formulas.
+
+Pages are written for the repository, where links lead to any file. In the site, links between its pages are bent to
+where the pages lie there, and links to other files of the repository become plain text.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {  # file of the repository -> page of the site
+    "benchmarks/RESULTS.md": "results.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "QUALITY_DECLARATION.md": "quality_declaration.md",
+}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def rooms() -> list[str]:
+    """The packages whose API is shown: all but the command line's."""
+    packages = sorted(path.parent.name for path in (ROOT / "difftop_ros").glob("*/__init__.py"))
+    return [name for name in packages if name != "commands"]
+
+
+def on_config(config: Any) -> Any:
+    """Put the API into the menu."""
+    config.nav.append({"API": [{room: f"api/{room}.md"} for room in rooms()]})
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that do not lie in docs/."""
+    for source, page in OUTSIDE.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    for room in rooms():
+        files.append(File.generated(config, f"api/{room}.md", content=f"# {room}\n\n::: difftop_ros.{room}\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Bend the links of a page, but not what looks like one in code."""
+    parts = FENCED.split(markdown)
+    parts[::2] = [LINK.sub(lambda match: bent(match, page.file.src_uri), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def bent(match: re.Match[str], page: str) -> str:
+    """One link of `page` as it must be in the site."""
+    image, label, target = match.groups()
+    path, hash_sign, anchor = target.partition("#")
+    if not path or re.match(r"\w+:", path):
+        return match[0]
+    source = next((source for source, name in OUTSIDE.items() if name == page), f"docs/{page}")
+    file = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    place = OUTSIDE.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else None)
+    if place is None:
+        return label
+    return f"{image}[{label}]({posixpath.relpath(place, posixpath.dirname(page) or '.')}{hash_sign}{anchor})"
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Formulas as MathML, which browsers draw by themselves."""
+    return FORMULA.sub(
+        lambda match: convert(unescape(match[2]).strip(), display="inline" if match[1] == "span" else "block"),
+        html,
+    )
