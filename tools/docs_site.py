@@ -1,4 +1,4 @@
-"""Hooks of the documentation's site (mkdocs.yml): pages from outside docs/, the API's pages, links, formulas.
+"""Hooks of the documentation's site (mkdocs.yml): pages from outside docs/, links, formulas, the API's docstrings.
 
 Pages are written for the repository, where links lead to any file. In the site, links between its pages are bent to
 where the pages lie there, and links to other files of the repository become plain text.
@@ -12,6 +12,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+from griffe import Extension, Module, Object
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
@@ -25,6 +26,7 @@ OUTSIDE = {  # file of the repository -> page of the site
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+FIELD = re.compile(r"(\w+(?:, \w+)*) {2,}(\S.*)")
 
 
 def rooms() -> list[str]:
@@ -75,3 +77,29 @@ def on_page_content(html: str, **_: Any) -> str:
         lambda match: convert(unescape(match[2]).strip(), display="inline" if match[1] == "span" else "block"),
         html,
     )
+
+
+class Docstrings(Extension):
+    """What differs between our docstrings and Markdown: `name  meaning` lines, which become a list."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = listed(obj.docstring.value)
+        if isinstance(obj, Module):  # what a package exports is shown once, where it is defined
+            obj.exports = None
+
+
+def listed(text: str) -> str:
+    """Lines `name  meaning` (two spaces or more; several in one line after `;  `) as a Markdown list."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        fields = [FIELD.fullmatch(part) for part in line.strip().split(";  ")]
+        if all(fields):
+            if not inside:
+                lines.append("")
+            lines += [f"- `{found[1]}`: {found[2]}" for found in fields if found]
+            inside = True
+        else:
+            inside = inside and bool(line.strip())
+            lines.append(f"  {line.strip()}" if inside else line)
+    return "\n".join(lines)

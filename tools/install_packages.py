@@ -42,7 +42,7 @@ def groups(extras: list[str]) -> list[tuple[str, list[str]]]:
     if unknown := [name for name in extras if name not in declared]:
         raise SystemExit(f"setup: no extra {unknown[0]!r} in setup.py; it has {', '.join(declared)}")
     found = [("tools that build packages", BUILD_TOOLS), ("what every part needs: torch, open3d, OpenCV, ...", base)]
-    found += [(name, declared[name]) for name in extras]
+    found += [(f"{name}: {', '.join(declared[name][:3])}, ...", declared[name]) for name in extras]
     if "theseus" in extras:
         found.append(("theseus-ai itself", ["--no-deps", *THESEUS]))
     return [*found, ("difftop_ros itself", ["--no-deps", "-e", str(ROOT)])]

@@ -23,10 +23,11 @@ from difftop_ros.nodes.policy import parameters as policy_params
 from difftop_ros.nodes.simulation.mujoco import parameters as sim_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+KINDS = ("tutorials", "how-to", "reference", "explanation")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/RESULTS.md"])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
-# Contract sections by the heading (its last words) under which docs/contract.md has their table.
+# Contract sections by the heading (its last words) under which docs/reference/contract.md has their table.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Contract": ("Top level",),
     "Command": ("`command`",),
@@ -46,7 +47,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 
 def on_pages(test: Any) -> Any:
-    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)(test)
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))(test)
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -97,7 +98,7 @@ def assigned(words: list[str]) -> list[str]:
 
 
 @on_pages
-def test_every_difftop_command_exists(page: Path):
+def test_every_difftop_command_exists(page: Path) -> None:
     for words in commands(page.read_text()):
         if words[0] != "difftop" or words[1:] in (["--help"], ["--version"], ["VERB", "--help"]):
             continue
@@ -113,7 +114,7 @@ def test_every_difftop_command_exists(page: Path):
 
 
 @on_pages
-def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]):
+def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for language, block in FENCE.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines() if language == "bash" else []:
             words = shlex.split(line, comments=True)
@@ -126,7 +127,7 @@ def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @on_pages
-def test_options_named_in_the_text_exist(page: Path):
+def test_options_named_in_the_text_exist(page: Path) -> None:
     from difftop_ros.cli import VERBS
 
     parsers = [verb_parser(verb) for verb in VERBS]
@@ -142,7 +143,7 @@ def test_options_named_in_the_text_exist(page: Path):
 
 
 @on_pages
-def test_make_targets_and_launch_arguments_exist(page: Path):
+def test_make_targets_and_launch_arguments_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(page.read_text()):
         if words[0] == "make":
@@ -158,7 +159,7 @@ def launch_arguments(name: str) -> set[str]:
 
 
 @on_pages
-def test_links_and_pictures_lead_somewhere(page: Path):
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     astray = []
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
         name, _, anchor = target.partition("#")
@@ -175,7 +176,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @on_pages
-def test_files_named_in_code_exist(page: Path):
+def test_files_named_in_code_exist(page: Path) -> None:
     """Shipped files in inline code: config/..., tools/..., difftop_ros/..., and our message and service types."""
     for code in CODE.findall(page.read_text()):
         for word in code.split():
@@ -200,25 +201,26 @@ def heading_part(text: str, end: str) -> str:
     return found[0]
 
 
-def test_readme_parameters_are_those_of_the_node():
+def test_parameters_of_the_page_are_those_of_the_node() -> None:
     shipped = yaml.safe_load((ROOT / "config/policy_node.yaml").read_text())
     values = shipped[policy_params.NODE_NAME]["ros__parameters"]
     table = {param.name: param for param in policy_params.PARAMS}
-    rows = list(table_rows(heading_part((ROOT / "README.md").read_text(), "Parameters of the policy node")))
+    page = ROOT / "docs/reference/policy_node.md"
+    rows = list(table_rows(heading_part(page.read_text(), "Parameters")))
     assert len(rows) >= 10
     for name, kind, unit, default, meaning in rows:
-        assert name in values, f"README names the parameter {name}, which does not exist"
-        assert yaml.safe_load(default.strip("`")) == values[name], f"README's default of {name}"
+        assert name in values, f"{page} names the parameter {name}, which does not exist"
+        assert yaml.safe_load(default.strip("`")) == values[name], f"default of {name}"
         assert kind == type(values[name]).__name__.replace("str", "string") and unit == table[name].unit, name
         assert meaning
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_contract_page_has_every_field_with_its_default(name: str):
+def test_contract_page_has_every_field_with_its_default(name: str) -> None:
     fields = getattr(model, name).model_fields
-    page = (ROOT / "docs/contract.md").read_text()
+    page = (ROOT / "docs/reference/contract.md").read_text()
     rows = {row[0]: row for heading in SECTIONS[name] for row in table_rows(heading_part(page, heading))}
-    assert set(rows) == set(fields), f"docs/contract.md and {name} differ"
+    assert set(rows) == set(fields), f"docs/reference/contract.md and {name} differ"
     for field, info in fields.items():
         shown = rows[field][3]
         if info.is_required():
@@ -231,24 +233,30 @@ def test_contract_page_has_every_field_with_its_default(name: str):
             assert shown in ("see below", "by kind"), f"{name}.{field} has a default"
 
 
-def test_every_contract_section_is_documented():
+def test_every_contract_section_is_documented() -> None:
     sections = {n for n, v in vars(model).items() if isinstance(v, type) and issubclass(v, model._Section)}
     assert {n for n in sections if not n.startswith("_")} == set(SECTIONS)
 
 
-def test_contract_page_shows_the_shipped_example():
-    shown = [block for language, block in FENCE.findall((ROOT / "docs/contract.md").read_text()) if language == "yaml"]
+def test_contract_page_shows_the_shipped_example() -> None:
+    shown = [
+        block
+        for language, block in FENCE.findall((ROOT / "docs/reference/contract.md").read_text())
+        if language == "yaml"
+    ]
     assert (ROOT / "config/ur_like_example.yaml").read_text() in shown
 
 
-def test_training_page_has_the_options_with_their_defaults():
+def test_training_page_has_the_options_with_their_defaults() -> None:
     from difftop_ros.learning.defaults import OPTIONS
 
     defaults = dataclass_defaults("difftop_ros/policies/config.py") | dataclass_defaults(
         "difftop_ros/learning/settings.py"
     )
     defaults |= dataclass_defaults("difftop_ros/learning/imitation/augment.py")
-    rows = re.findall(r"^\| `--([\w-]+)` \| `([^`]+)` \|", (ROOT / "docs/training.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `--([\w-]+)` \| `([^`]+)` \|", (ROOT / "docs/reference/training.md").read_text(), re.MULTILINE
+    )
     shown = {name.replace("-", "_"): yaml.safe_load(value) for name, value in rows}
     assert set(shown) == {name for options in OPTIONS.values() for name in options}
     assert {name: defaults[name] for name in shown} == shown
@@ -266,8 +274,58 @@ def dataclass_defaults(path: str) -> dict[str, Any]:
     return found
 
 
-def test_pages_are_short_and_name_no_unfinished_work():
+def test_pages_are_short_and_name_no_unfinished_work() -> None:
     for page in PAGES:
         text = page.read_text()
         assert len(text.splitlines()) < 250, f"{page.name} is too long"
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", text), page.name
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_every_page_is_of_one_kind_and_says_what_one_gets() -> None:
+    pages = set(ROOT.glob("docs/**/*.md")) - {ROOT / "docs/index.md"}
+    assert {page.parent.name for page in pages} == set(KINDS)
+    for page in pages:
+        assert page.parent.parent == ROOT / "docs", page
+        assert re.match(r"# .+\n\nWhat you get here: ", page.read_text()), page
+
+
+def test_the_readme_and_the_index_lead_to_every_page() -> None:
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md")}
+    for start, prefix in (("README.md", "docs/"), ("docs/index.md", "")):
+        linked = re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / start).read_text())
+        assert pages <= {link.removeprefix(prefix) for link in linked}, start
+
+
+def test_results_are_one_page_of_small_tables_with_command_and_date() -> None:
+    """At most five tables of at most eight rows; each section names a command of ours and the day it was run."""
+    text = (ROOT / "benchmarks/RESULTS.md").read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert 1 <= len(tables) <= 5
+    for table in tables:
+        assert len(table.splitlines()) - 2 <= 8, table.splitlines()[0]
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert re.search(r"\d{1,2} [A-Z][a-z]+ 20\d\d|20\d\d-\d\d-\d\d", section), section.partition("\n")[0]
+        assert re.search(r"(difftop|python -m benchmarks\.)\S* \S", section), section.partition("\n")[0]
+
+
+def test_benchmarks_named_on_a_page_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"python -m benchmarks\.(\w+)", page.read_text()):
+            module = ROOT / "benchmarks" / name
+            assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), f"{page.name}: {name}"
+
+
+def test_the_table_for_newcomers_names_folders_that_exist() -> None:
+    part = heading_part((ROOT / "CONTRIBUTING.md").read_text(), "Where is the code that …")
+    folders = [
+        folder for row in re.findall(r"^\| .* \|$", part, re.MULTILINE) for folder in CODE.findall(row.split("|")[-2])
+    ]
+    assert len(folders) > 10
+    named = {folder.split("/")[0] for folder in folders}
+    for folder in folders:
+        assert folder == "difftop_ros/" or (ROOT / "difftop_ros" / folder / "__init__.py").exists(), folder
+    rooms = {path.parent.name for path in (ROOT / "difftop_ros").glob("*/__init__.py")}
+    assert rooms <= named, "every room answers a question"
+    architecture = (ROOT / "docs/explanation/architecture.md").read_text()
+    assert rooms == set(re.findall(r"^\| `(\w+)` \|", architecture, re.MULTILINE))
