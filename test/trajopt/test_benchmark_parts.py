@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,9 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Form]:
 
 
 @pytest.mark.parametrize(("kind", "step"), [("rl", 1e-4), ("il", 1e-6)])
-def test_the_released_codes_form_is_what_theseus_does_with_one_residual(forms: dict[str, Form], kind: str, step: float):
+def test_the_released_codes_form_is_what_theseus_does_with_one_residual(
+    forms: dict[str, Form], kind: str, step: float
+) -> None:
     pytest.importorskip("theseus", reason="theseus-ai is not installed")
     problem, start = forms[kind].problem(slice(0, 3))
     settings = TheseusSettings(form="scalar", step=step, coupled=True)
@@ -38,7 +41,7 @@ def test_the_released_codes_form_is_what_theseus_does_with_one_residual(forms: d
     assert torch.allclose(solved.actions, closed, atol=1e-4)
 
 
-def test_the_floor_counts_each_weight_once_per_use_and_direction(forms: dict[str, Form]):
+def test_the_floor_counts_each_weight_once_per_use_and_direction(forms: dict[str, Form]) -> None:
     form = forms["rl"]
 
     def weights(module: nn.Module) -> int:
@@ -61,13 +64,13 @@ class Reading(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.ops.aten.mv.default:
             self.bytes += args[0].nbytes
         return function(*args, **(kwargs or {}))
 
 
-def test_the_floor_of_the_rounds_reads_as_much_as_ten_gradients(forms: dict[str, Form]):
+def test_the_floor_of_the_rounds_reads_as_much_as_ten_gradients(forms: dict[str, Form]) -> None:
     floor = measure_floor(forms["rl"], "cpu")
     assert math.isnan(floor.ms), "nothing was timed yet"
     with Reading() as reading:
@@ -77,7 +80,7 @@ def test_the_floor_of_the_rounds_reads_as_much_as_ten_gradients(forms: dict[str,
     assert floor.ms == pytest.approx(20 / GRADIENTS)
 
 
-def test_nets_are_trained_once_and_the_same_again(forms: dict[str, Form], tmp_path):
+def test_nets_are_trained_once_and_the_same_again(forms: dict[str, Form], tmp_path: Path) -> None:
     (again,) = load_forms(tmp_path, ["il-4x4"], quick=True)
     (kept,) = load_forms(tmp_path, ["il-4x4"], quick=True)
     for name, tensor in again.net.state_dict().items():
@@ -85,7 +88,7 @@ def test_nets_are_trained_once_and_the_same_again(forms: dict[str, Form], tmp_pa
         assert torch.allclose(tensor, forms["il"].net.state_dict()[name], atol=1e-6), name
 
 
-def test_extrapolated_times_are_scaled_and_the_slowest_of_few_is_the_p99():
+def test_extrapolated_times_are_scaled_and_the_slowest_of_few_is_the_p99() -> None:
     job = Job(lambda turn: None, factor=10.0, seconds=[0.001, 0.003, 0.002])
     assert job.statistics() == (pytest.approx(20.0), pytest.approx(30.0))
 
@@ -94,7 +97,7 @@ def row(method: str, forward_ms: float, gap: float, role: str = "") -> Row:
     return Row("rl-h5-a6", 1, method, 10, "eager", "implicit", role, forward_ms=forward_ms, gap=gap, cost=-20.0)
 
 
-def test_expectations_compare_only_rows_that_end_as_low():
+def test_expectations_compare_only_rows_that_end_as_low() -> None:
     paper = row("theseus, paper's form", 1000.0, 0.01, "paper")
     fast, low = row("qn", 10.0, 0.02), row("qn", 25.0, 0.01)
     (line,) = report.expectations([paper, fast, low])
@@ -105,7 +108,7 @@ def test_expectations_compare_only_rows_that_end_as_low():
     assert report.expectations([paper, fast, low])[0].startswith("FAIL")
 
 
-def test_the_summary_takes_the_fastest_qn_that_ends_as_low():
+def test_the_summary_takes_the_fastest_qn_that_ends_as_low() -> None:
     paper, tuned = row(report.PAPER, 1000.0, 0.2), row(f"{report.PAPER}, step 0.001", 900.0, 0.01)
     fast, low, left_out = row("qn", 10.0, 0.02), row("qn compiled", 25.0, 0.01), row("qn graph", math.nan, math.nan)
     *_, line = report.summary([paper, tuned, fast, low, left_out]).splitlines()
@@ -114,7 +117,7 @@ def test_the_summary_takes_the_fastest_qn_that_ends_as_low():
     assert line.endswith("| none |  |  |  |")
 
 
-def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path):
+def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path) -> None:
     (tmp_path / "solvers.png").write_bytes(b"picture")
     results, rows = tmp_path / "RESULTS.md", [row(report.PAPER, 1234.56, 0.2), row("qn", 10.0, math.nan)]
     results.write_text(f"above\n{report.MARKS[0]}\n| old |\n{report.MARKS[1]}\nbelow\n")
@@ -132,7 +135,7 @@ def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path):
         report.publish(results, tmp_path / "copy.png", rows, {"machine": "a machine"}, tmp_path)
 
 
-def test_the_published_table_has_the_columns_and_makes_the_published_summary():
+def test_the_published_table_has_the_columns_and_makes_the_published_summary() -> None:
     """benchmarks/solvers.csv and the summary in RESULTS.md belong together."""
     with (ROOT / "benchmarks/solvers.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
