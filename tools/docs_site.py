@@ -26,6 +26,7 @@ OUTSIDE = {  # file of the repository -> page of the site
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+STAR = re.compile(r"\*(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # outside of code
 FIELD = re.compile(r"(\w+(?:, \w+)*) {2,}(\S.*)")
 
 
@@ -73,18 +74,22 @@ def bent(match: re.Match[str], page: str) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Formulas as MathML, which browsers draw by themselves."""
-    return FORMULA.sub(
-        lambda match: convert(unescape(match[2]).strip(), display="inline" if match[1] == "span" else "block"),
-        html,
-    )
+    return FORMULA.sub(lambda match: mathml(unescape(match[2]).strip(), match[1] == "div"), html)
+
+
+def mathml(formula: str, display: bool) -> str:
+    """LaTeX as MathML. What the converter does not know is written otherwise; norms keep their size."""
+    formula = formula.replace(r"\arg\min", r"\mathop{\mathrm{arg\,min}}")
+    formula = formula.replace(r"\lVert", r"\|").replace(r"\rVert", r"\|")
+    return convert(formula, display="block" if display else "inline")
 
 
 class Docstrings(Extension):
-    """What differs between our docstrings and Markdown: `name  meaning` lines, which become a list."""
+    """What differs between our docstrings and Markdown: lines `name  meaning` are a list, a star is a star."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = listed(obj.docstring.value)
+            obj.docstring.value = STAR.sub(r"\\*", listed(obj.docstring.value))
         if isinstance(obj, Module):  # what a package exports is shown once, where it is defined
             obj.exports = None
 

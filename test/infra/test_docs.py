@@ -247,33 +247,6 @@ def test_contract_page_shows_the_shipped_example() -> None:
     assert (ROOT / "config/ur_like_example.yaml").read_text() in shown
 
 
-def test_training_page_has_the_options_with_their_defaults() -> None:
-    from difftop_ros.learning.defaults import OPTIONS
-
-    defaults = dataclass_defaults("difftop_ros/policies/config.py") | dataclass_defaults(
-        "difftop_ros/learning/settings.py"
-    )
-    defaults |= dataclass_defaults("difftop_ros/learning/imitation/augment.py")
-    rows = re.findall(
-        r"^\| `--([\w-]+)` \| `([^`]+)` \|", (ROOT / "docs/reference/training.md").read_text(), re.MULTILINE
-    )
-    shown = {name.replace("-", "_"): yaml.safe_load(value) for name, value in rows}
-    assert set(shown) == {name for options in OPTIONS.values() for name in options}
-    assert {name: defaults[name] for name in shown} == shown
-
-
-def dataclass_defaults(path: str) -> dict[str, Any]:
-    """Literal defaults of the annotated fields in a file, read without importing torch."""
-    found = {}
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            try:
-                found[node.target.id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-    return found
-
-
 def test_pages_are_short_and_name_no_unfinished_work() -> None:
     for page in PAGES:
         text = page.read_text()
