@@ -54,7 +54,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--publish", action="store_true", help="write benchmarks/solvers.csv, its summary and the plot too"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.quick and args.publish:
+        parser.error("--quick measures too little to be published; leave one of the two out")
+    return args
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -98,6 +101,7 @@ def main() -> int:
         report.save(args.out, rows, facts)
     if not args.quick:
         facts["expectations"] = report.expectations(rows)
+    facts["command"] = " ".join(["python -m benchmarks.solvers", *sys.argv[1:]])
     facts["minutes"] = round((time.perf_counter() - begin) / 60, 1)
     report.save(args.out, rows, facts)
     report.plot(args.out / "solvers.png", rows)

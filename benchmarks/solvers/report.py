@@ -98,7 +98,7 @@ def publish(results: Path, image: Path, rows: list[Row], facts: dict[str, object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(PUBLISHED)
         writer.writerows([plain(getattr(row, name)) for name in PUBLISHED] for row in rows)
-    made = f"`python -m benchmarks.solvers --publish`, {facts['machine']}, {datetime.date.today()}"
+    made = f"`{facts['command']}`, {facts['machine']}, {datetime.date.today()}"
     results.write_text(f"{before}{begin}\n\n{made}\n\n{summary(rows)}\n{end}{after}")
     image.write_bytes((folder / "solvers.png").read_bytes())
 
@@ -111,10 +111,11 @@ def plain(value: object) -> object:
 
 
 def summary(rows: list[Row]) -> str:
-    """One row per form and batch size: the paper's form, and the fastest `qn` that ends as low as it does."""
+    """One row per form, alone and in the largest batch: the paper's form, and the fastest `qn` that ends as low."""
+    sizes = [row.batch for row in rows]
     head = "| form | batch | the paper's form [ms] | its gap | fastest `qn` as low | [ms] | its gap | times faster |"
     lines = [head, "|---|---|---|---|---|---|---|---|"]
-    for form, batch in dict.fromkeys((row.form, row.batch) for row in rows):
+    for form, batch in dict.fromkeys((row.form, row.batch) for row in rows if row.batch in (min(sizes), max(sizes))):
         group = [row for row in rows if (row.form, row.batch) == (form, batch) and not math.isnan(row.forward_ms)]
         papers = [row for row in group if row.method.startswith(PAPER)]
         if not papers:

@@ -182,8 +182,15 @@ def test_files_named_in_code_exist(page: Path) -> None:
         for word in code.split():
             if interface := re.fullmatch(r"difftop_ros/((msg|srv)/\w+)", word):
                 word = f"{interface[1]}.{interface[2]}"
-            if re.fullmatch(r"(config|launch|tools|test|benchmarks|msg|srv|difftop_ros|\.ci)/[\w./-]+", word):
+            if re.fullmatch(r"(config|launch|tools|test|benchmarks|examples|msg|srv|difftop_ros|\.ci)/[\w./-]+", word):
                 assert (ROOT / word).exists(), f"{page.name}: {word} does not exist"
+
+
+def test_pages_named_by_the_code_exist() -> None:
+    for folder in ("difftop_ros", "config", "launch", "benchmarks", "tools", "examples"):
+        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]:
+            for name in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
+                assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
 
 
 def table_rows(text: str) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """What the benchmark's figures rest on: the released code's form in closed form, the floor's bytes, extrapolation."""
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.solvers import report
+from benchmarks.solvers.__main__ import arguments
 from benchmarks.solvers.measure import GRADIENTS, Job, measure_floor
 from benchmarks.solvers.methods import coupled_closed_form
 from benchmarks.solvers.nets import FORMS, Form, load_forms
@@ -117,13 +119,27 @@ def test_the_summary_takes_the_fastest_qn_that_ends_as_low() -> None:
     assert line.endswith("| none |  |  |  |")
 
 
+def test_the_summary_leaves_out_batches_in_between() -> None:
+    rows = [dataclasses.replace(row(report.PAPER, 100.0, 0.2), batch=batch) for batch in (1, 128, 4096)]
+    assert [line.split(" | ")[1] for line in report.summary(rows).splitlines()[2:]] == ["1", "4096"]
+
+
+def test_a_quick_run_is_not_published(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["--quick", "--publish"])
+    assert "too little to be published" in capsys.readouterr().err
+
+
 def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path) -> None:
     (tmp_path / "solvers.png").write_bytes(b"picture")
+    facts: dict[str, object] = {"machine": "a machine", "command": "python -m benchmarks.solvers --publish"}
     results, rows = tmp_path / "RESULTS.md", [row(report.PAPER, 1234.56, 0.2), row("qn", 10.0, math.nan)]
     results.write_text(f"above\n{report.MARKS[0]}\n| old |\n{report.MARKS[1]}\nbelow\n")
-    report.publish(results, tmp_path / "copy.png", rows, {"machine": "a machine"}, tmp_path)
+    report.publish(results, tmp_path / "copy.png", rows, facts, tmp_path)
     text = results.read_text()
-    assert "a machine" in text and "| 1,235 |" in text and "| old |" not in text
+    assert (
+        "`python -m benchmarks.solvers --publish`, a machine" in text and "| 1,235 |" in text and "| old |" not in text
+    )
     assert text.startswith("above") and text.endswith("below\n")
     with (tmp_path / "solvers.csv").open(newline="") as file:
         head, first, second = csv.reader(file)
@@ -132,7 +148,7 @@ def test_publishing_writes_the_table_and_needs_the_marks(tmp_path: Path) -> None
     assert (tmp_path / "copy.png").read_bytes() == b"picture"
     results.write_text("no marks")
     with pytest.raises(UserError, match="put the marks back"):
-        report.publish(results, tmp_path / "copy.png", rows, {"machine": "a machine"}, tmp_path)
+        report.publish(results, tmp_path / "copy.png", rows, facts, tmp_path)
 
 
 def test_the_published_table_has_the_columns_and_makes_the_published_summary() -> None:
