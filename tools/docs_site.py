@@ -26,7 +26,9 @@ OUTSIDE = {  # file of the repository -> page of the site
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-STAR = re.compile(r"\*(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # outside of code
+OUTSIDE_OF_CODE = r"(?=(?:[^`]*`[^`]*`)*[^`]*$)"
+STAR = re.compile(r"\*" + OUTSIDE_OF_CODE)
+UNIT = re.compile(r"\](\s?)\[" + OUTSIDE_OF_CODE)  # `rows [x, y] [m]` would be a link
 FIELD = re.compile(r"(\w+(?:, \w+)*) {2,}(\S.*)")
 
 
@@ -85,11 +87,12 @@ def mathml(formula: str, display: bool) -> str:
 
 
 class Docstrings(Extension):
-    """What differs between our docstrings and Markdown: lines `name  meaning` are a list, a star is a star."""
+    """What differs between our docstrings and Markdown: lines `name  meaning` are a list, stars and units are text."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = STAR.sub(r"\\*", listed(obj.docstring.value))
+            text = STAR.sub(r"\\*", listed(obj.docstring.value))
+            obj.docstring.value = UNIT.sub(r"]\1&#91;", text)
         if isinstance(obj, Module):  # what a package exports is shown once, where it is defined
             obj.exports = None
 
