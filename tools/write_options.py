@@ -18,7 +18,7 @@ from difftop_ros.nodes.trainer.parameters import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETER_FILE = "config/trainer_node.yaml"
-PAGES = ("docs/training.md", "docs/policies.md")
+PAGES = ("docs/reference/training.md", "docs/reference/policies.md")
 MARKED = re.compile(r"(<!-- options of (\w+), written by tools/write_options.py -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = """\
 # Parameters of the trainer node, with their defaults. All are read at the start; `ros2 param describe

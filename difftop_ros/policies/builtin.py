@@ -115,7 +115,7 @@ class DifftopOptions(RefiningOptions):
         "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
     )
     solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
-                        "for latent dynamics; the others: docs/trajopt.md")  # fmt: skip
+                        "for latent dynamics; the others: docs/reference/trajopt.md")  # fmt: skip
     iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
     cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
     code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")
