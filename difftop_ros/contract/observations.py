@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -29,6 +29,9 @@ from difftop_ros.errors import UserError
 GROUP = "difftop_ros.observations"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 Modality = Literal["vector", "image", "cloud"]
+AXES: dict[Modality, tuple[str, ...]] = {
+    "vector": ("n",), "image": ("height", "width", "channels"), "cloud": ("points", "channels"),
+}  # fmt: skip
 Vector3 = tuple[float, float, float]
 
 
@@ -87,6 +90,13 @@ class Observation(Section):
     def positions(self) -> dict[str, int]:
         """Joint name -> where its measured position stands in the frame; empty for all but joint states."""
         return {}
+
+    @model_validator(mode="after")
+    def _shape_suits_modality(self) -> Observation:
+        axes = AXES[self.modality]
+        if len(self.shape) != len(axes):
+            raise ValueError(f"kind '{self.kind}' has frames {self.shape}; a {self.modality} has ({', '.join(axes)})")
+        return self
 
 
 class JointStateObs(Observation):
@@ -243,18 +253,22 @@ _asked: set[str] = set()
 
 
 def register_kind(kind: str, observation: type[Observation]) -> None:
-    """Let contracts use `kind`. Raises UserError when another class has it."""
-    known = KINDS.setdefault(kind, observation)
+    """Let contracts use `kind`. Raises UserError when another class has it, or the class says another kind."""
+    known = KINDS.get(kind, observation)
     if known is not observation:
         where = f"{known.__module__}.{known.__name__}"
         raise UserError(f"observation kind '{kind}' is {where} already; choose another name")
+    if get_args(observation.model_fields["kind"].annotation) != (kind,):
+        raise UserError(
+            f"{observation.__name__} is to be of kind '{kind}' but does not say so; write kind: Literal['{kind}']"
+        )
+    KINDS[kind] = observation
 
 
 def load_installed_kinds() -> None:
     """Import, once, what installed packages offer under the entry point group; an import that fails is told."""
     if GROUP in _asked:
         return
-    _asked.add(GROUP)
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
@@ -264,6 +278,7 @@ def load_installed_kinds() -> None:
                 f"the observation kind '{entry.name}' ({entry.value}) of an installed package cannot be imported "
                 f"({type(error).__name__}: {error}); repair or uninstall that package"
             ) from error
+    _asked.add(GROUP)
 
 
 def _of_its_kind(value: Any, _: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Observation:
@@ -271,10 +286,10 @@ def _of_its_kind(value: Any, _: ValidatorFunctionWrapHandler, info: ValidationIn
     if isinstance(value, Observation):
         return value
     kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str):
+        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
     if kind not in KINDS:
         load_installed_kinds()
-    if kind is None:
-        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
     if kind not in KINDS:
         expected = ", ".join(repr(known) for known in KINDS)
         raise PydanticKnownError(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 import zarr
 
-from difftop_ros.contract import Contract, load_contract
+from difftop_ros.contract import Contract, Observation, load_contract, observations, parse_contract
 from difftop_ros.data import DatasetError, EpisodeDataset, WindowDataset, ingest
 from difftop_ros.data.episodes.grid import actions_at
+from difftop_ros.messages import pipeline
+from difftop_ros.messages.types import rosbags_types
 from difftop_ros.paths import share_path
 
 
@@ -53,6 +56,44 @@ def test_commands_that_are_all_bad_give_no_episode_and_say_why(
             entry[3].name = ["a", "c"]
     with pytest.raises(DatasetError, match=r"bag: .*gives no step: command 0: JointState on '/command' lacks 'b'"):
         ingest([write_bag(tmp_path / "bag", entries)], contract, tmp_path / "data")
+
+
+class CountObs(Observation):
+    """A Float64MultiArray, frame float32 (1,), whose kind forgets to say that there is no header."""
+
+    kind: Literal["count"]
+    type: Literal["std_msgs/msg/Float64MultiArray"] = "std_msgs/msg/Float64MultiArray"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1,)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_messages_without_header_need_a_kind_that_says_so(
+    tmp_path: Path, contract: Contract, write_bag: Callable[..., Path], episode: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch, header: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(observations.KINDS, "count", CountObs)
+    monkeypatch.setitem(pipeline.DECODERS, "count", lambda obs, found: np.float32(found[obs.topic].data))
+    monkeypatch.setattr(CountObs, "header", header)
+    entries = episode(steps=12)
+    for topic, _, received, _ in list(entries):
+        if topic == "/joint_states":
+            message = rosbags_types("std_msgs/msg/Float64MultiArray")()
+            message.data = np.array([received / 1e9])
+            entries.append(("/count", "std_msgs/msg/Float64MultiArray", received, message))
+    bag = write_bag(tmp_path / "bag", sorted(entries, key=lambda entry: entry[2]))
+    data = contract.to_dict()
+    data["observations"]["count"] = {"kind": "count", "topic": "/count"}
+    counting = parse_contract(yaml.safe_dump(data))
+    if header:
+        with pytest.raises(DatasetError, match=r"messages on '/count' .*MultiArray\) have no header"):
+            ingest([bag], counting, tmp_path / "data")
+        return
+    ingest([bag], counting, tmp_path / "data")
+    steps = EpisodeDataset(tmp_path / "data")[0]["count"][:, 0]
+    np.testing.assert_allclose(np.diff(steps), 0.1, atol=1e-4)
 
 
 def test_a_bad_increment_spoils_its_own_step_alone(contract: Contract) -> None:

@@ -83,6 +83,8 @@ def test_a_kind_from_elsewhere_is_used_like_ours(contract: Contract) -> None:
 def test_a_kind_is_told_when_it_is_taken_or_lacks_a_decoder(contract: Contract) -> None:
     with pytest.raises(UserError, match=r"observation kind 'image' is .*ImageObs already"):
         register("image", RangeObs, decode_range)
+    with pytest.raises(UserError, match=r"RangeObs is to be of kind 'ranges' .*Literal\['ranges'\]"):
+        register("ranges", RangeObs, decode_range)
     observations.register_kind("range", RangeObs)
     with pytest.raises(ObservationError, match=r"'bumper' is of kind 'range', which has no decoder"):
         ObservationPipeline(parse_contract(with_range(contract)))
@@ -119,8 +121,31 @@ def test_an_entry_point_that_cannot_be_imported_names_its_package(
     broken = EntryPoint("lidar", "no_such_package.lidar", observations.GROUP)
     monkeypatch.setattr(observations, "entry_points", lambda group: [broken])
     monkeypatch.setattr(observations, "_asked", set())
-    with pytest.raises(UserError, match=r"'lidar' \(no_such_package.lidar\).*cannot be imported.*uninstall"):
-        parse_contract(with_range(contract))
+    for _ in range(2):  # told each time, not only the first
+        with pytest.raises(UserError, match=r"'lidar' \(no_such_package.lidar\).*cannot be imported.*uninstall"):
+            parse_contract(with_range(contract))
+
+
+@pytest.mark.parametrize("kind", ["[range]", "{range: 1}", "3", "null"])
+def test_a_kind_that_is_no_name_is_refused_in_a_sentence(contract: Contract, kind: str) -> None:
+    with pytest.raises(ContractError, match=r"'observations.bumper.kind' is .*; expected one of 'joint_state'"):
+        parse_contract(with_range(contract).replace("kind: range", f"kind: {kind}"))
+
+
+class SquareObs(RangeObs):
+    """A vector that has two axes."""
+
+    kind: Literal["square"]  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2, 2)
+
+
+def test_a_frame_must_suit_its_modality(contract: Contract) -> None:
+    register("square", SquareObs, decode_range)
+    with pytest.raises(ContractError, match=r"kind 'square' has frames \(2, 2\); a vector has \(n\)"):
+        parse_contract(with_range(contract).replace("kind: range", "kind: square"))
 
 
 class TaredObs(RangeObs):

@@ -131,6 +131,29 @@ def test_depth_needs_its_own_camera_info() -> None:
         depth_points(np.ones((24, 32), np.float32), info, (0, 9), "/depth", "cam")
 
 
+@pytest.mark.parametrize(
+    ("k", "d", "model", "words"),
+    [
+        ([0.0, 0, 8, 0, 40, 6, 0, 0, 1], [0.0] * 5, "plumb_bob", "positive focal lengths"),
+        ([40.0, 0, 8, 0, 40, 6, 0, 0, 1], [0.1] * 4, "equidistant", "distortion model 'equidistant'"),
+    ],
+)
+def test_cameras_that_cannot_be_used_are_named(k: list[float], d: list[float], model: str, words: str) -> None:
+    info = N(height=12, width=16, k=k, d=d, distortion_model=model)
+    with pytest.raises(ObservationError, match=words):
+        depth_points(np.ones((12, 16), np.float32), info, (0, 9), "/depth", "cam")
+
+
+def test_lens_distortion_moves_the_rays() -> None:
+    k, depth = [40.0, 0, 8, 0, 40, 6, 0, 0, 1], np.ones((12, 16), np.float32)
+    straight, bent = (
+        depth_points(depth, N(height=12, width=16, k=k, d=d, distortion_model="plumb_bob"), (0, 9), "/depth", "cam")
+        for d in ([0.0] * 5, [0.2, 0, 0, 0, 0])
+    )
+    assert abs(bent.x[0]) < abs(straight.x[0]) - 1e-4  # k1 > 0: a pixel at the edge looks less far aside
+    assert bent.x[6 * 16 + 8] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_few_points_are_repeated_in_order_and_many_are_thinned_alike() -> None:
     few = np.arange(15, dtype=np.float32).reshape(5, 3)
     frame = process_cloud(decode_point_cloud(point_cloud2(rosbags_types, few, 0.0, "world"), "/p", False), cloud_obs())

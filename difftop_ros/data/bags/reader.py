@@ -30,6 +30,7 @@ class _Reader(Protocol):
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]: ...
     def deserialize(self, raw: bytes, kind: str) -> Any: ...
+    def definitions(self) -> Mapping[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -52,6 +53,9 @@ class _WholeReader:
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
         return self._reader.deserialize(raw, kind)
+
+    def definitions(self) -> Mapping[str, Any]:
+        return self._reader.typestore.fielddefs
 
     def close(self) -> None:
         self._reader.close()
@@ -99,6 +103,11 @@ class Bag:
                 f"bag '{self.path}' holds a message on '{topic}' that is not a {self.topics[topic].type} ({error}); "
                 "record it again"
             ) from error
+
+    def lacks_header(self, topic: str) -> bool:
+        """Whether, by the definitions in the bag, the topic's messages do not begin with a std_msgs/Header."""
+        definition = self._reader.definitions().get(self.topics[topic].type)
+        return definition is not None and [detail for _, (_, detail) in definition[1][:1]] != ["std_msgs/msg/Header"]
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that every topic -> type of `wanted` is there with messages. Raises BagError naming the first lack."""

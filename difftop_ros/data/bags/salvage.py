@@ -6,7 +6,7 @@ A file is read from its start to the first byte that makes no sense. Whole recor
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class SalvageReader:
     def deserialize(self, raw: bytes, kind: str) -> Any:
         """The message object; definitions found in the file come before the standard ones."""
         return self._typestore.deserialize_cdr(raw, kind)
+
+    def definitions(self) -> Mapping[str, Any]:
+        """Fields of each message type, those found in the file among them."""
+        return self._typestore.fielddefs
 
     def close(self) -> None:
         """Nothing stays open between reads."""

@@ -144,6 +144,12 @@ class _BagIngest:
         stamps: dict[str, list[int]] = {topic: [] for topic in [*self.pipeline.topics, command.topic]}
         actions: list[np.ndarray] = []
         success: bool | None = None
+        for topic in stamps:
+            if topic not in unstamped and self.bag.lacks_header(topic):
+                raise BagError(
+                    f"messages on '{topic}' ({self.bag.topics[topic].type}) have no header to take their time from; "
+                    "let their kind of observation say header = False, or set the contract's clock to 'receive'"
+                )
         marks = self.contract.episode.success_topic
         if marks and self.bag.topics.get(marks) and self.bag.topics[marks].type != BOOL:
             raise BagError(f"success topic '{marks}' has type {self.bag.topics[marks].type}; expected {BOOL}")
