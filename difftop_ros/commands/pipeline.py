@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one_task(args: argparse.Namespace, task: str) -> dict[str, Any]:
-    from difftop_ros.cli import main
+    from difftop_ros.commands.dispatch import main
 
     folder = args.out / task
     contract = ["--contract", str(args.contract)] if args.contract else []

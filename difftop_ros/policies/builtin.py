@@ -109,7 +109,7 @@ class DifftopOptions(RefiningOptions):
     name = "difftop"
     network = "difftop_ros.policies.difftop:DifftopNet"
 
-    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho ||a - a_base||^2, in scaled actions: "
+    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho (a - a_base)^2, in scaled actions: "
                             "higher stays nearer to the base's plan")  # fmt: skip
     dynamics: Literal["none", "latent"] = Field(
         "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"

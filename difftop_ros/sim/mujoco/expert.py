@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from difftop_ros.errors import UserError
+from difftop_ros.sim import make_world
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import SimExpert, SimWorld
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
-from difftop_ros.sim.mujoco.panda import PANDA_HOME, PandaWorld
-from difftop_ros.sim.mujoco.tasks import TASK_NAMES, Scene
+from difftop_ros.sim.mujoco.tasks import PANDA_HOME, TASK_NAMES, Scene
+
+if TYPE_CHECKING:
+    from difftop_ros.sim.mujoco.panda import PandaWorld
 
 STEP_S = 0.05  # An expert acts at 20 Hz.
 _LEAD_S = 0.08  # How far ahead of the measured pose a command lies; the servos lag by 0.05 s.
@@ -180,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--disturbance", type=float, default=0.0, help="of the servos' targets, std [rad]")
     options = parser.parse_args(arguments)
     try:
-        world = PandaWorld(options.task, disturbance=options.disturbance)
+        world = make_world(options.task, disturbance=options.disturbance)
         expert = Expert(world)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

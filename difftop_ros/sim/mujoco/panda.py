@@ -13,19 +13,9 @@ from difftop_ros.sim.interface import Mode, SimExpert
 from difftop_ros.sim.mujoco.actuation import Actuation, Disturbance
 from difftop_ros.sim.mujoco.base import MujocoWorld, load_model
 from difftop_ros.sim.mujoco.starts import VariedStart
-from difftop_ros.sim.mujoco.tasks import Scene, make_task
+from difftop_ros.sim.mujoco.tasks import PANDA_HOME, Scene, make_task
 
 SCENE = "models/panda_table/scene.xml"
-# The shipped arm's start: hand down over the table's near side, where it hides no cube from the front camera.
-PANDA_HOME = {
-    "panda_joint1": 0.0,
-    "panda_joint2": -0.4863,
-    "panda_joint3": 0.0,
-    "panda_joint4": -2.6347,
-    "panda_joint5": 0.0,
-    "panda_joint6": 2.1483,
-    "panda_joint7": 0.7853981633974483,
-}
 _CHUNK_S = 0.01  # Disturbances and success are looked at this often.
 _SUCCESS_HOLD_S = 0.25  # A condition must hold this long without a break to count.
 

@@ -9,6 +9,16 @@ import numpy as np
 
 from difftop_ros.sim.errors import SimError
 
+# The shipped arm's start: hand down over the table's near side, where it hides no cube from the front camera.
+PANDA_HOME = {
+    "panda_joint1": 0.0,
+    "panda_joint2": -0.4863,
+    "panda_joint3": 0.0,
+    "panda_joint4": -2.6347,
+    "panda_joint5": 0.0,
+    "panda_joint6": 2.1483,
+    "panda_joint7": 0.7853981633974483,
+}
 # Centre of the cube's edge-to-edge start area and its half size [m]: 20 x 24 cm.
 CUBE_CENTRE, CUBE_HALF_AREA = np.array([0.50, 0.0]), np.array([0.10, 0.12])
 _LIFTED_M = 0.08  # of the cube's bottom over the table
