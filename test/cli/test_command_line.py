@@ -81,7 +81,7 @@ def test_every_verb_is_listed() -> None:
     folder = Path(share_path(".")) / "difftop_ros/commands"
     commands = {path.stem for path in folder.glob("[a-z]*.py")}
     commands |= {path.parent.name for path in folder.glob("*/__init__.py")}
-    assert commands == {*VERBS, "arguments", "console", "signals"}
+    assert commands == {*VERBS, "arguments", "console", "signals", "dispatch"}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from difftop_ros.errors import UserError
-from difftop_ros.sim import make_world
+from difftop_ros.sim import make_expert, make_world
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import SimExpert, SimWorld
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         world = make_world(options.task, disturbance=options.disturbance)
-        expert = Expert(world)
+        expert = make_expert(world)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
