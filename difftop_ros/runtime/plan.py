@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difftop_ros.safety import MotionLimits
-from difftop_ros.safety.gate import TOLERANCE
+from difftop_ros.safety.checks.base import TOLERANCE
 
 MAX_BLENDED = 8
 

@@ -40,7 +40,7 @@ from difftop_ros.runtime.worker import (
     WorkerOptions,
     load_worker,
 )
-from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper
+from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -215,10 +215,8 @@ class PolicyNode(LifecycleNode):
         worker.reset()
         steps, step_s = worker.facts.obs_steps, 1.0 / contract.rate_hz
         worker.observe(self._buffers.request(self._source.now_ns(), steps, step_s))
-        gate = CommandGate(
-            contract.command, contract.control_rate_hz, max_plan_age_ms=self._value("max_plan_age_ms"),
-            max_measured_age_ms=self._reader.max_age_ms, tracking_s=self._value("tracking_s"),
-        )  # fmt: skip
+        settings = GateSettings(self._value("max_plan_age_ms"), self._reader.max_age_ms, self._value("tracking_s"))
+        gate = CommandGate(MotionLimits.of(contract.command, contract.control_rate_hz), make_checks(settings))
         reading = self._reader.read(self._source.now_ns())
         start, why = gate.start_position(reading.position)
         if reading.fault or start is None:

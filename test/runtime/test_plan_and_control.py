@@ -13,7 +13,7 @@ from difftop_ros.runtime.control import ControlLoop, JointReading
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
 from difftop_ros.runtime.planner import PlannerLoop, Solution
 from difftop_ros.runtime.streams import StreamBuffers
-from difftop_ros.safety import CommandGate, HoldSupervisor, MotionLimits, MotionShaper
+from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
 
 NAMES = ("a", "b")
 S = 1_000_000_000
@@ -183,7 +183,8 @@ class Bench:
         self.now = 10 * S
         self.position, self.age_ms, self.fault = np.array([0.1, -0.1]), 5.0, ""
         self.sent: list[np.ndarray] = []
-        self.gate = CommandGate(command(mode), 50, max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
+        settings = GateSettings(max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
+        self.gate = CommandGate(MotionLimits.of(command(mode), 50), make_checks(settings))
         self.plans = PlanBuffer(0.1)
         self.hold = HoldSupervisor(**{"resume_after": 2, "max_failures": 5, "window_s": 10.0, **supervision})
         self.follow = True
