@@ -1,4 +1,4 @@
-"""`difftop record`: demonstrations to bags, by hand or by a scripted expert. The recorder is nodes/recorder_node.py."""
+"""`difftop record`: demonstrations to bags, by hand or by a scripted expert. The recorder is nodes/recorder/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`difftop run`: the policy node with autostart and a live status line. The node itself is nodes/policy_node.py."""
+"""`difftop run`: the policy node with autostart and a live status line. The node itself is nodes/policy/."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-from difftop_ros.nodes.policy.parameters import assignment
 
 SUMMARY = "run a trained policy on a robot or in simulation, safely"
 DESCRIPTION = """\
@@ -39,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ros_arguments(args: argparse.Namespace) -> list[str]:
     """The node's ROS arguments for the parsed command line."""
+    from difftop_ros.nodes.parameters import assignment
+    from difftop_ros.nodes.policy.parameters import PARAMETERS
+
     result = ["--ros-args"]
     if args.params_file:
         result += ["--params-file", str(args.params_file)]
@@ -52,7 +53,7 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
     for name, value in values.items():
         result += ["-p", f"{name}:={value}"]
     for text in args.parameter:
-        result += ["-p", assignment(text)]
+        result += ["-p", assignment(PARAMETERS, text)]
     return result
 
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C; the exit code."""
     from difftop_ros.errors import UserError
     from difftop_ros.nodes.environment import prepare
-    from difftop_ros.nodes.policy.main import run_node
+    from difftop_ros.nodes.policy.node import main
 
     for path, option in ((args.model, "--model"), (args.contract, "--contract"), (args.params_file, "--params-file")):
         if path is not None and not path.exists():
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = ros_arguments(args)
     # A simulation runs on this machine and keeps to it, as `difftop sim` does; a robot's topics come over the network.
     prepare(local_only=args.sim_time and not args.network)
-    code = run_node(arguments, StatusLine())
+    code = main(arguments, StatusLine())
     if sys.stdout.isatty():
         print()
     return code

@@ -1,6 +1,6 @@
 """Raw subscriptions that follow what is published: found in the graph, with a QoS every publisher can serve.
 
-A callback gets the serialised bytes and when they came. What is done with them is recorder_node.py's job.
+A callback gets the serialised bytes and when they came. What is done with them is the caller's matter.
 """
 
 from __future__ import annotations

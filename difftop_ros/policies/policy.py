@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difftop_ros.contract import Contract, load_contract
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoders import Noise
 from difftop_ros.policies.difftop import DifftopNet
@@ -23,24 +23,6 @@ from difftop_ros.policies.net import PolicyNet
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
-
-
-@dataclass(frozen=True)
-class PolicyOutput:
-    """One plan: actions float64 (H, A) in contract units and joint order, knots at the contract's rate_hz.
-
-    status and message tell how the solve ended (see trajopt.Status); costs are in scaled actions; times [ms].
-    """
-
-    actions: np.ndarray
-    status: str
-    message: str
-    iterations: int
-    initial_cost: float
-    final_cost: float
-    gradient_norm: float
-    encode_ms: float
-    solve_ms: float
 
 
 class Policy:
@@ -63,7 +45,7 @@ class Policy:
         warm_start: np.ndarray | None = None,
         deadline_ms: float | None = None,
         iterations: int | None = None,
-    ) -> PolicyOutput:
+    ) -> PlanResult:
         """Plan from obs[key] (obs_steps, ...) raw frames as the observation pipeline makes them.
 
         warm_start: the previous plan's actions (H, A) in contract units, already shifted to this observation's time.
@@ -85,7 +67,7 @@ class Policy:
             actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()
         low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
         done = time.perf_counter()
-        return PolicyOutput(
+        return PlanResult(
             # the solver's box is in float32: rounding may leave a bound by one unit in the last place
             actions=np.clip(actions, low, high),
             status=status.name,

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,7 +22,8 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObservation
-from difftop_ros.runtime.planner import PlannerLost, Solution
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
 
 START_S = 120.0
@@ -32,7 +33,7 @@ AGAIN = "see its last words above, then clean up and configure again"
 
 @dataclass(frozen=True)
 class PolicyFacts:
-    """What the node must know of a policy: history length, plan knots, and the contract it was trained under."""
+    """What the node must know of a policy: history length, steps of a plan, and the contract it was trained under."""
 
     obs_steps: int
     horizon: int
@@ -83,19 +84,13 @@ class PolicyWorker:
         frames = {key: np.stack([o.frames[key] for o in window]) for key in self._pipeline.spec}
         return frames, max(window[-1].ages.values())
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         """One plan. Raises UserError naming what is wrong with the observation."""
         begin = time.perf_counter()
         frames, age_ms = self.observe(request)
         observe_ms = (time.perf_counter() - begin) * 1e3
-        out = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
-        return Solution(
-            actions=np.asarray(out.actions, dtype=np.float64), stamp_ns=request.times_ns[-1], age_ms=age_ms,
-            status=out.status, message=out.message, iterations=int(out.iterations),
-            initial_cost=float(out.initial_cost), final_cost=float(out.final_cost),
-            gradient_norm=float(out.gradient_norm), observe_ms=observe_ms, encode_ms=float(out.encode_ms),
-            solve_ms=float(out.solve_ms),
-        )  # fmt: skip
+        result = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
+        return replace(result, stamp_ns=request.times_ns[-1], age_ms=age_ms, observe_ms=observe_ms)
 
     @property
     def facts(self) -> PolicyFacts:
@@ -155,7 +150,7 @@ class ProcessWorker:
         """As PolicyWorker.observe."""
         return self._call("observe", request)
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         """As PolicyWorker.solve."""
         return self._call("solve", request, warm_start, deadline_ms)
 

@@ -108,7 +108,7 @@ def test_every_difftop_command_exists(page: Path):
             if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
                 assert word.partition("=")[0] in known, f"{shown!r}: no option {word}"
         if words[1] in ("run", "demo", "sim"):
-            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMS
+            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMETERS
             assert set(assigned(rest)) <= {parameter.name for parameter in declared}, shown
 
 
@@ -202,8 +202,8 @@ def heading_part(text: str, end: str) -> str:
 
 def test_readme_parameters_are_those_of_the_node():
     shipped = yaml.safe_load((ROOT / "config/policy_node.yaml").read_text())
-    values = shipped[policy_params.NODE_NAME]["ros__parameters"]
-    table = {param.name: param for param in policy_params.PARAMS}
+    values = shipped["/**"]["ros__parameters"]
+    table = {param.name: param for param in policy_params.PARAMETERS}
     rows = list(table_rows(heading_part((ROOT / "README.md").read_text(), "Parameters of the policy node")))
     assert len(rows) >= 10
     for name, kind, unit, default, meaning in rows:

@@ -1,7 +1,6 @@
 """The policy node in a process of its own, over real DDS, beside a robot double: what it refuses, holds and sends."""
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -9,11 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMS, render_yaml
-
-NODE = "difftop_ros.nodes.policy.main"
+NODE = "difftop_ros.nodes.policy.node"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(spawn, robot, model, *parameters: str, configure: bool = True):
@@ -226,14 +222,3 @@ def children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(part) for part in (task / "children").read_text().split()]
     return found
-
-
-def test_the_parameter_file_and_the_code_agree():
-    text = (ROOT / "config/policy_node.yaml").read_text()
-    assert text == render_yaml(), "run python -m difftop_ros.nodes.policy.parameters > config/policy_node.yaml"
-    values = yaml.safe_load(text)[NODE_NAME]["ros__parameters"]
-    assert values == {p.name: p.default for p in PARAMS}
-    for param in PARAMS:
-        assert type(values[param.name]) is type(param.default)
-        assert re.search(rf"\[{type(param.default).__name__[:3]}.*\] .*\n(    #.*\n)*    {param.name}: ", text)
-        assert param.low is None or param.low <= param.default <= param.high

@@ -8,11 +8,12 @@ import pytest
 
 from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import Pacer, SimTime, SystemTime, Tick
-from difftop_ros.runtime.control import ControlLoop, JointReading
+from difftop_ros.runtime.control import ControlLoop
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
-from difftop_ros.runtime.planner import PlannerLoop, Solution
-from difftop_ros.runtime.streams import StreamBuffers
+from difftop_ros.runtime.planner import PlannerLoop
+from difftop_ros.runtime.streams import JointReading, StreamBuffers
 from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
 
 NAMES = ("a", "b")
@@ -47,7 +48,7 @@ def test_the_warm_start_is_the_plan_seen_later():
 @pytest.mark.parametrize(
     ("actions", "words"),
     [
-        ([[0, 0], [0, np.nan]], "nan for joint 'b' at knot 1"),
+        ([[0, 0], [0, np.nan]], "nan for joint 'b' at step 1"),
         ([[0, 2.1], [0, 0]], "outside [-2, 2]"),
         ([[0, 0, 0]], "shape (1, 3), expected (2, 2)"),
         ([[0, 0]], "shape (1, 2), expected (2, 2)"),
@@ -291,38 +292,38 @@ def test_a_reset_of_the_clock_forgets_plans():
     np.testing.assert_allclose(bench.sent[-1], bench.sent[-2], atol=1e-3)
 
 
-def make_planner(work, hold, plans, attempts, period_s: float = 0.01) -> PlannerLoop:
+def make_planner(work, hold, plans, results, period_s: float = 0.01) -> PlannerLoop:
     return PlannerLoop(
         work=work, plans=plans, supervisor=hold, limits=MotionLimits.of(command(), 50), source=SystemTime(),
-        step_s=0.05, period_s=period_s, horizon=2, on_attempt=attempts.append,
+        step_s=0.05, period_s=period_s, horizon=2, on_result=lambda result, plan: results.append((result, plan)),
     )  # fmt: skip
 
 
 def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt():
-    hold, plans, attempts = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0), []
+    hold, plans, results = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0), []
     answers = [
         np.zeros((2, 2)), np.array([[0, 0], [np.nan, 0]]), UserError("observation 'cloud': 0 finite points"),
         np.zeros((2, 2)), np.zeros((2, 2)),
     ]  # fmt: skip
 
-    def work(warm_start) -> Solution:
+    def work(warm_start) -> PlanResult:
         answer = answers.pop(0)
         if isinstance(answer, UserError):
             raise answer
         now = time.time_ns()
         warm = warm_start(now)
         assert warm is None or warm.shape == (2, 2)
-        return Solution(answer, now, 1.0, "CONVERGED")
+        return PlanResult(answer, "CONVERGED", stamp_ns=now)
 
-    planner = make_planner(work, hold, plans, attempts)
+    planner = make_planner(work, hold, plans, results)
     planner.plan_once()
     first = plans.newest
     planner.plan_once()
-    assert "nan for joint 'a' at knot 1" in hold.reason
+    assert "nan for joint 'a' at step 1" in hold.reason
     assert plans.newest is first
     planner.plan_once()
     assert "nan" in hold.reason, "the first reason stands"
-    assert attempts[-1].reason == "observation 'cloud': 0 finite points"
+    assert results[-1][0].refusal == "observation 'cloud': 0 finite points"
     planner.plan_once()
     assert hold.holding
     planner.plan_once()
@@ -332,7 +333,7 @@ def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt():
 
 def test_a_solver_without_finite_cost_is_not_followed():
     hold, plans = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0)
-    planner = make_planner(lambda _: Solution(np.zeros((2, 2)), 1, 1.0, "NONFINITE"), hold, plans, [])
+    planner = make_planner(lambda _: PlanResult(np.zeros((2, 2)), "NONFINITE", stamp_ns=1), hold, plans, [])
     planner.plan_once()
     assert plans.newest is None
     assert "no finite cost" in hold.reason
@@ -340,15 +341,15 @@ def test_a_solver_without_finite_cost_is_not_followed():
 
 def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
     bench = Bench()
-    attempts = []
+    results = []
     solving = threading.Event()
 
-    def work(_warm_start) -> Solution:
+    def work(_warm_start) -> PlanResult:
         solving.set()
         time.sleep(0.03)  # a solve that takes longer than a tick
-        return Solution(np.array([[0.2, 0.0]] * 2), time.time_ns(), 1.0, "MAX_ITERATIONS")
+        return PlanResult(np.array([[0.2, 0.0]] * 2), "MAX_ITERATIONS", stamp_ns=time.time_ns())
 
-    planner = make_planner(work, bench.hold, bench.plans, attempts)
+    planner = make_planner(work, bench.hold, bench.plans, results)
     planner.start()
     bench.loop.start()
     end = time.monotonic() + 20
@@ -361,7 +362,7 @@ def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
     assert planner.stop(2.0)
     assert time.monotonic() - begin < 3.0
     assert bench.loop.report.ticks >= 50
-    assert len(attempts) >= 10
+    assert len(results) >= 10
     assert not bench.loop.failure
 
 
@@ -399,7 +400,7 @@ def test_a_plan_begins_when_a_later_observation_can_be_made():
 def test_a_crash_in_a_thread_is_recorded_and_holds():
     bench = Bench()
 
-    def work(_warm_start) -> Solution:
+    def work(_warm_start) -> PlanResult:
         raise RuntimeError("tensor on the wrong device")
 
     planner = make_planner(work, bench.hold, bench.plans, [])

@@ -1,4 +1,4 @@
-"""The simulation bridge's ROS parameters: names, defaults, bounds, units. What they do is in the other sim_* files."""
+"""The simulation bridge's ROS parameters: names, defaults, bounds, units. What they do: see its other files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ COMMAND_TYPES = ("sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTraject
 COMMAND_MODES = ("position", "velocity", "delta_position")
 
 
+HEAD = (
+    "Parameters of the simulation bridge, each with its type, bounds, unit and meaning. All are read at the start; "
+    "only 'live' ones may change while it runs."
+)
+
 PARAMETERS = (
     Parameter("contract", "", "path of the robot contract; '' is the demo's config/panda_table.yaml"),
     Parameter(
@@ -16,10 +21,10 @@ PARAMETERS = (
     ),
     Parameter("model", "", "path of an MJCF to use instead of the demo's; '' takes the contract's sim.model"),
     Parameter("seed", 0, "seed of the first episode", (0, 2**31 - 1)),
-    Parameter("width", 0, "picture width [px]; 0 takes the contract's sim.width", (0, 1920)),
-    Parameter("height", 0, "picture height [px]; 0 takes the contract's sim.height", (0, 1080)),
+    Parameter("width", 0, "picture width; 0 takes the contract's sim.width", (0, 1920), "px"),
+    Parameter("height", 0, "picture height; 0 takes the contract's sim.height", (0, 1080), "px"),
     Parameter(
-        "disturbance", 0.0, "smooth random pushes of what the servos receive, standard deviation [rad]", (0.0, 0.2)
+        "disturbance", 0.0, "smooth random pushes of what the servos receive, standard deviation", (0.0, 0.2), "rad"
     ),
     Parameter(
         "varied_starts", 0.0, "share of episodes that begin as after a failed grasp, for demonstrations", (0.0, 1.0)
@@ -36,11 +41,17 @@ PARAMETERS = (
     Parameter(
         "joint_state_rate",
         0.0,
-        "rate of physics ticks, /clock and JointState, in simulated time [Hz]; 0 is 100, in Meta-World its own 80",
+        "rate of physics ticks, /clock and JointState, in simulated time; 0 is 100, in Meta-World its own 80",
         (0.0, 500.0),
+        "Hz",
     ),
     Parameter(
-        "camera_rate", 0.0, "rate of each camera, in simulated time [Hz]; 0 is the contract's rate_hz", (0.0, 120.0)
+        "camera_rate",
+        0.0,
+        "rate of each camera, in simulated time; 0 is the contract's rate_hz. One camera's own rate "
+        "is camera_rates.NAME",
+        (0.0, 120.0),
+        "Hz",
     ),
     Parameter("joint_map", [""], "renamings 'contract name=model name' of joints; [''] for none"),
     Parameter("command_type", "", "command message type; '' takes the contract's", choices=("", *COMMAND_TYPES)),
@@ -48,8 +59,9 @@ PARAMETERS = (
     Parameter(
         "command_timeout",
         0.5,
-        "a velocity command holds this long in simulated time [s], then the arm stops",
+        "a velocity command holds this long in simulated time, then the arm stops",
         (0.02, 10.0),
+        "s",
     ),
     Parameter(
         "extra_streams", True, "offer /camera/<name>/... beside the contract's topics, all drawn only when subscribed"
@@ -64,7 +76,7 @@ PARAMETERS = (
     Parameter("compressed_format", "jpeg", "of compressed pictures", choices=("jpeg", "png")),
     Parameter("jpeg_quality", 90, "1 (small) to 100 (faithful)", (1, 100)),
     Parameter("cloud_fields", "x,y,z,rgb", "order of the point fields, some drivers differ"),
-    Parameter("cloud_padding", 0, "unused bytes before each point field [B]", (0, 64)),
+    Parameter("cloud_padding", 0, "unused bytes before each point field", (0, 64), "B"),
     Parameter("cloud_big_endian", False, "publish clouds in big-endian byte order"),
 )
 
