@@ -116,6 +116,13 @@ def test_a_stop_needs_no_fresh_joint_states_but_keeps_the_limits() -> None:
     assert not gate.check(propose([np.nan, 0, 0.04], plan_age_ms=None, measured_age_ms=1e9)).ok
 
 
+def test_no_speed_outwards_is_too_small_to_be_refused() -> None:
+    gate = make_gate("velocity", start=(0.0, 0.0, 0.0))
+    assert gate.check(propose([0.0, 0.0, 0.0], measured=[0.0, 0.0, 0.1])).ok
+    assert gate.check(propose([0.0, 0.0, -0.01], measured=[0.0, 0.0, 0.1])).ok, "the way back is open"
+    assert gate.check(propose([0.0, 0.0, 5e-324], measured=[0.0, 0.0, 0.1])).kind == "position"
+
+
 def test_start_position() -> None:
     gate = make_gate()
     start, _ = gate.start_position(np.array([0.0, 0.0, -0.001]))

@@ -29,9 +29,9 @@ class Position:
         elif proposal.holds:
             return ""  # a stop that still moves outwards beats one that is refused
         else:
-            move = last.speed_of(proposal.values) * limits.dt
-            where = proposal.measured + move
-            bad = ((move < 0) & (where < limits.lower - slack)) | ((move > 0) & (where > limits.upper + slack))
+            speed = last.speed_of(proposal.values)
+            where = proposal.measured + speed * limits.dt
+            bad = ((speed < 0) & (where < limits.lower - slack)) | ((speed > 0) & (where > limits.upper + slack))
         bounds = (limits.lower, limits.upper)
         return outside_sentence(limits, bad, where, bounds, "position", "", "check the plan and the contract")
 
