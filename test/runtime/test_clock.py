@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
-from difftop_ros.runtime.clock import Pacer, SimTime
+from difftop_ros.runtime.clock import Pacer, SimTime, Tick
 
 S = 1_000_000_000
 DT = 20_000_000
+
+
+def wait(pacer: Pacer) -> Tick:
+    tick = pacer.wait(lambda: False)
+    assert tick is not None
+    return tick
 
 
 class Wall:
@@ -44,7 +50,7 @@ def test_ticks_come_at_absolute_deadlines_and_lost_ones_are_counted() -> None:
     for k in range(20):
         wall.time += 0.013  # the work of a tick
         wall.oversleep = 0.045 if k == 10 else 0.004
-        tick = pacer.wait(lambda: False)
+        tick = wait(pacer)
         due.append(tick.due_ns)
         lost += tick.lost
     steps = np.diff(due)
@@ -59,9 +65,9 @@ def test_a_clock_that_jumps_restarts_the_grid_and_loses_nothing() -> None:
     pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=wall.sleep)
     pacer.start()
     for offset in (5 * S, -50 * S):
-        assert not pacer.wait(lambda: False).jumped
+        assert not wait(pacer).jumped
         source.offset += offset
-        tick = pacer.wait(lambda: False)
+        tick = wait(pacer)
         assert (tick.jumped, tick.lost) == (True, 0)
 
 
@@ -81,7 +87,7 @@ def test_simulated_time_is_paced_by_its_own_speed_and_stands_when_it_stands() ->
     for _ in range(100):
         pacer.wait(lambda: False)
     begin = wall.time
-    lost = sum(pacer.wait(lambda: False).lost for _ in range(50))
+    lost = sum(wait(pacer).lost for _ in range(50))
     assert wall.time - begin == pytest.approx(50 * 0.02 / 0.5, rel=0.05)
     assert lost == 0
     running = False

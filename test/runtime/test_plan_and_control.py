@@ -67,22 +67,28 @@ def test_a_plan_for_other_joints_is_refused() -> None:
     assert "['b', 'a']" in plan_fault(other, MotionLimits.of(command(), 50))
 
 
+def target(buffer: PlanBuffer, now: int) -> np.ndarray:
+    values = buffer.select(now, now)
+    assert values is not None
+    return values
+
+
 def test_seams_are_continuous_also_when_plans_come_faster_than_they_blend() -> None:
     buffer = PlanBuffer(0.1)
     random = np.random.default_rng(1)
-    now, last = 10 * S, None
+    now = 10 * S
     for _ in range(40):
         before = buffer.select(now, now)
         buffer.push(plan(now, random.uniform(-2, 2, (8, 2))), now)
-        after = buffer.select(now, now)
+        after = target(buffer, now)
         if before is not None:
             np.testing.assert_allclose(after, before, atol=1e-12)
         for _ in range(3):
             now += 10_000_000
-            last = buffer.select(now, now)
-            assert np.all(np.abs(last) <= 2.0)
+            assert np.all(np.abs(target(buffer, now)) <= 2.0)
     now += 200_000_000
-    np.testing.assert_allclose(buffer.select(now, now), buffer.newest.at(now))
+    assert buffer.newest is not None
+    np.testing.assert_allclose(target(buffer, now), buffer.newest.at(now))
 
 
 class Bench:
@@ -210,8 +216,9 @@ def make_planner(
 
 
 def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt() -> None:
-    hold, plans, results = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0), []
-    answers = [
+    hold, plans = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0)
+    results: Results = []
+    answers: list[Any] = [
         np.zeros((2, 2)), np.array([[0, 0], [np.nan, 0]]), UserError("observation 'cloud': 0 finite points"),
         np.zeros((2, 2)), np.zeros((2, 2)),
     ]  # fmt: skip
@@ -251,7 +258,7 @@ def test_a_solver_without_finite_cost_is_not_followed() -> None:
 
 def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds() -> None:
     bench = Bench()
-    results = []
+    results: Results = []
     solving = threading.Event()
 
     def work(_warm_start: WarmStart) -> PlanResult:
@@ -316,7 +323,9 @@ def test_a_crash_in_a_thread_is_recorded_and_holds() -> None:
     planner = make_planner(work, bench.hold, bench.plans, [])
     planner.start()
     planner.fresh.set()
-    planner._thread.join(5.0)
+    thread = planner._thread
+    assert thread is not None
+    thread.join(5.0)
     assert "RuntimeError: tensor on the wrong device" in planner.failure
     assert "planner stopped" in bench.hold.reason
 
@@ -330,7 +339,7 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time() -> Non
     from difftop_ros.runtime.streams import StreamBuffers
 
     contract = load_contract(share_path("config/panda_table.yaml"))
-    topics = {o.topic: o.type for o in contract.observations.values()}
+    topics: dict[str, str] = {o.topic: o.type for o in contract.observations.values()}
     buffers = StreamBuffers(topics, "header", 1.0)
     for number, topic in enumerate(topics):
         stamp = struct.pack("<iI", 10, 0 if number else 100_000_000)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
@@ -51,7 +52,7 @@ def make_gate(
     return gate
 
 
-def propose(values: Sequence[float], measured: Sequence[float] = (0.0, 0.0, 0.04), **changes: Any) -> Proposal:
+def propose(values: ArrayLike, measured: ArrayLike = (0.0, 0.0, 0.04), **changes: Any) -> Proposal:
     fields: dict[str, Any] = {"names": NAMES, "plan_age_ms": 20.0, "measured_age_ms": 5.0, **changes}
     return Proposal(values=np.array(values, dtype=float), measured=np.array(measured, dtype=float), **fields)
 
@@ -157,7 +158,8 @@ def breaks_a_limit(
         change = abs(speed - last_speed[j])
         if change > joint.get("acceleration", np.inf) * dt * (1 + 1e-4) + 1e-9:
             return True
-        if step[j] is not None and (change if mode == "velocity" else abs(speed * dt)) > step[j] * (1 + 1e-4):
+        most = step[j]
+        if most is not None and (change if mode == "velocity" else abs(speed * dt)) > most * (1 + 1e-4):
             return True
     return False
 
