@@ -97,6 +97,7 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
 
 def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
+    from difftop_ros.nodes.topics import deserialize
     from difftop_ros.runtime.streams import StreamBuffers, header_stamp
     from difftop_ros.runtime.worker import PolicyWorker
 
@@ -105,7 +106,7 @@ def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -
     frames = {key: stored[key][:] for key in contract.observations}
     messages = sorted(receive_all(context, spawn, bag, contract), key=lambda m: header_stamp(m[1]))
     topics = ObservationPipeline(contract).topics
-    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract)
+    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract, deserialize)
     waiting = iter(messages)
     pending = next(waiting, None)
     first, steps = stored.attributes["first_ns"], stored.steps
