@@ -14,132 +14,44 @@ HEAD = (
 PARAMETERS = (
     Parameter("model", "", "Folder of the trained policy (models/<name>)."),
     Parameter("contract", "", "Robot contract YAML; empty: the copy that the policy carries."),
-    Parameter(
-        "device",
-        "cpu",
-        "Where the policy computes. 'cuda' without a GPU refuses to configure; 'auto' takes a GPU if there is one.",
-        choices=("cpu", "cuda", "auto"),
-    ),
-    Parameter(
-        "torch_threads",
-        1,
-        "CPU threads of one solve; leave cores for control and drivers.",
-        bounds=(1, 64),
-        unit="threads",
-    ),
-    Parameter(
-        "prepare_solve",
-        "none",
-        "Make the solve ready while configuring: 'compile' takes half a minute and a C++ compiler, "
-        "'cuda_graph' a GPU. Plans stay the same to rounding and take less time.",
-        choices=("none", "compile", "cuda_graph", "compile+cuda_graph"),
-    ),
-    Parameter(
-        "planner_process",
-        True,
-        "Observe and solve in a process of their own, so that no large cloud or solve can make the "
-        "control thread late; costs a copy of each message.",
-    ),
-    Parameter(
-        "realtime_priority",
-        10,
-        "Real-time priority (SCHED_FIFO) of the node's own threads, where the system permits it, so that "
-        "other programs cannot make the control thread late; 0: ordinary. The planner's process is never "
-        "real-time.",
-        bounds=(0, 90),
-    ),
+    Parameter("device", "cpu", "Where the policy computes. 'cuda' without a GPU refuses to configure; 'auto' takes a "
+        "GPU if there is one.", choices=("cpu", "cuda", "auto")),
+    Parameter("torch_threads", 1, "CPU threads of one solve; leave cores for control and drivers.", bounds=(1, 64),
+        unit="threads"),
+    Parameter("prepare_solve", "none", "Make the solve ready while configuring: 'compile' takes half a minute and a "
+        "C++ compiler, 'cuda_graph' a GPU. Plans stay the same to rounding and take less time.",
+        choices=("none", "compile", "cuda_graph", "compile+cuda_graph")),
+    Parameter("planner_process", True, "Observe and solve in a process of their own, so that no large cloud or solve "
+        "can make the control thread late; costs a copy of each message."),
+    Parameter("realtime_priority", 10, "Real-time priority (SCHED_FIFO) of the node's own threads, where the system "
+        "permits it, so that other programs cannot make the control thread late; 0: ordinary. The planner's process is "
+        "never real-time.", bounds=(0, 90)),
     Parameter("autostart", False, "Configure and activate without being asked, as soon as all streams are there."),
-    Parameter(
-        "start_timeout_s",
-        60.0,
-        "autostart: give up (exit code 2) when not active so long after configuring.",
-        bounds=(0.1, 86400.0),
-        unit="s",
-    ),
-    Parameter(
-        "deadline_ms",
-        40.0,
-        "Time a solve may take; it returns its best plan when time is up.",
-        bounds=(1.0, 10000.0),
-        unit="ms",
-        live=True,
-    ),
-    Parameter(
-        "planner_rate_hz",
-        0.0,
-        "Most plans per second; 0: the contract's rate_hz.",
-        bounds=(0.0, 1000.0),
-        unit="Hz",
-        live=True,
-    ),
-    Parameter(
-        "sync_ms",
-        150.0,
-        "Observe at the newest time for which every stream has delivered, at most this far back, so that "
-        "pictures go with the joint positions of their own moment; 0: the newest of each.",
-        bounds=(0.0, 2000.0),
-        unit="ms",
-        live=True,
-    ),
-    Parameter(
-        "blend_ms",
-        100.0,
-        "Time within which a new plan takes over from the one before.",
-        bounds=(0.0, 5000.0),
-        unit="ms",
-        live=True,
-    ),
-    Parameter(
-        "lookahead_ms",
-        0.0,
-        "Read the plan this far ahead, to make up for the delay of the robot.",
-        bounds=(0.0, 1000.0),
-        unit="ms",
-        live=True,
-    ),
-    Parameter(
-        "checks",
-        list(DEFAULT_CHECKS),
-        "Checks of the gate, in order. Begins with 'finite' and 'joint names'; further ones come from "
-        "packages with the entry point group 'difftop_ros.checks'.",
-        live=True,
-    ),
-    Parameter(
-        "max_plan_age_ms",
-        500.0,
-        "Gate: age of the observation behind a plan beyond which the robot holds.",
-        bounds=(10.0, 60000.0),
-        unit="ms",
-        live=True,
-    ),
-    Parameter(
-        "tracking_s",
-        0.5,
-        "Gate, position mode: a command may be ahead of the measured position by this time at the joint's"
-        " velocity limit.",
-        bounds=(0.02, 60.0),
-        unit="s",
-        live=True,
-    ),
-    Parameter(
-        "resume_after_frames", 3, "Fresh accepted plans that end a hold.", bounds=(1, 1000), unit="plans", live=True
-    ),
-    Parameter(
-        "max_failures",
-        5,
-        "Holds within failure_window_s after which the node deactivates.",
-        bounds=(1, 1000),
-        unit="holds",
-        live=True,
-    ),
-    Parameter(
-        "failure_window_s", 10.0, "Window in which holds are counted.", bounds=(0.1, 3600.0), unit="s", live=True
-    ),
-    Parameter(
-        "report_rate_hz",
-        10.0,
-        "SolverStatus while no plan is made, and checks of the workers.",
-        bounds=(1.0, 100.0),
-        unit="Hz",
-    ),
-)
+    Parameter("start_timeout_s", 60.0, "autostart: give up (exit code 2) when not active so long after configuring.",
+        bounds=(0.1, 86400.0), unit="s"),
+    Parameter("deadline_ms", 40.0, "Time a solve may take; it returns its best plan when time is up.",
+        bounds=(1.0, 10000.0), unit="ms", live=True),
+    Parameter("planner_rate_hz", 0.0, "Most plans per second; 0: the contract's rate_hz.", bounds=(0.0, 1000.0),
+        unit="Hz", live=True),
+    Parameter("sync_ms", 150.0, "Observe at the newest time for which every stream has delivered, at most this far "
+        "back, so that pictures go with the joint positions of their own moment; 0: the newest of each.",
+        bounds=(0.0, 2000.0), unit="ms", live=True),
+    Parameter("blend_ms", 100.0, "Time within which a new plan takes over from the one before.", bounds=(0.0, 5000.0),
+        unit="ms", live=True),
+    Parameter("lookahead_ms", 0.0, "Read the plan this far ahead, to make up for the delay of the robot.",
+        bounds=(0.0, 1000.0), unit="ms", live=True),
+    Parameter("checks", list(DEFAULT_CHECKS), "Checks of the gate, in order. Begins with 'finite' and 'joint names'; "
+        "further ones come from packages with the entry point group 'difftop_ros.checks'.", live=True),
+    Parameter("max_plan_age_ms", 500.0, "Gate: age of the observation behind a plan beyond which the robot holds.",
+        bounds=(10.0, 60000.0), unit="ms", live=True),
+    Parameter("tracking_s", 0.5, "Gate, position mode: a command may be ahead of the measured position by this time at "
+        "the joint's velocity limit.", bounds=(0.02, 60.0), unit="s", live=True),
+    Parameter("resume_after_frames", 3, "Fresh accepted plans that end a hold.", bounds=(1, 1000), unit="plans",
+        live=True),
+    Parameter("max_failures", 5, "Holds within failure_window_s after which the node deactivates.", bounds=(1, 1000),
+        unit="holds", live=True),
+    Parameter("failure_window_s", 10.0, "Window in which holds are counted.", bounds=(0.1, 3600.0), unit="s",
+        live=True),
+    Parameter("report_rate_hz", 10.0, "SolverStatus while no plan is made, and checks of the workers.",
+        bounds=(1.0, 100.0), unit="Hz"),
+)  # fmt: skip
