@@ -209,38 +209,45 @@ class ProcessWorker:
         return value
 
 
-def _serve(pipe: Connection, options: WorkerOptions) -> None:
-    """Main function of the planner's process: answers until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
-    if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    known: dict[int, RawMessage] = {}
-    worker: PolicyWorker | None = None
+class _Server:
+    """The other end of ProcessWorker's pipe: keeps the messages it has been sent and answers with its own worker."""
 
-    def start() -> PolicyFacts:
-        nonlocal worker
-        worker = load_worker(options)
-        return worker.facts
+    def __init__(self, pipe: Connection, options: WorkerOptions) -> None:
+        self._pipe, self._options = pipe, options
+        self._known: dict[int, RawMessage] = {}
+        self._worker: PolicyWorker | None = None
 
-    def work(name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
-        assert worker is not None
+    def run(self) -> None:
+        """Load the policy, then answer until the pipe closes."""
+        self._pipe.send(_guarded(self._load))
+        while self._worker is not None:
+            try:
+                name, times, picks, fresh, rest = self._pipe.recv()
+                for stamp_ns, kind, number in fresh or ():
+                    self._known[number] = RawMessage(stamp_ns, self._pipe.recv_bytes(), kind, number)
+            except (EOFError, OSError):
+                return
+            self._pipe.send(_guarded(self._call, self._worker, name, times, picks, rest))
+
+    def _load(self) -> PolicyFacts:
+        self._worker = load_worker(self._options)
+        return self._worker.facts
+
+    def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
         if times is None:
             return getattr(worker, name)()
         used = {number for pick in picks for number in pick.values()}
-        for number in set(known) - used:
-            del known[number]
-        request = Request(times, tuple({t: known[n] for t, n in pick.items()} for pick in picks))
+        self._known = {number: message for number, message in self._known.items() if number in used}
+        request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks))
         return getattr(worker, name)(request, *rest)
 
-    pipe.send(_guarded(start))
-    while worker is not None:
-        try:
-            name, times, picks, fresh, rest = pipe.recv()
-            for stamp_ns, kind, number in fresh or ():
-                known[number] = RawMessage(stamp_ns, pipe.recv_bytes(), kind, number)
-        except (EOFError, OSError):
-            return
-        pipe.send(_guarded(work, name, times, picks, rest))
+
+def _serve(pipe: Connection, options: WorkerOptions) -> None:
+    """Main function of the planner's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
+    if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    _Server(pipe, options).run()
 
 
 def _guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
