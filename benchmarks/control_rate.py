@@ -193,7 +193,7 @@ def main() -> int:
             "model": model, "autostart": "true", "planner_process": str(args.process).lower(),
             "realtime_priority": args.priority, "max_plan_age_ms": 2000.0, "use_sim_time": str(args.bridge).lower(),
         }  # fmt: skip
-        node = [sys.executable, "-m", "difftop_ros.nodes.policy.main", "--ros-args"]
+        node = [sys.executable, "-m", "difftop_ros.nodes.policy.node", "--ros-args"]
         node += [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
         started = [subprocess.Popen([str(part) for part in command], env=env) for command in (streams, node)]
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.commands.console import StatusLine
-from difftop_ros.nodes.policy.parameters import assignment
 
 DESCRIPTION = """\
 Starts the policy node, waits until every stream of the contract is there, activates it and shows one line of status.
@@ -37,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ros_arguments(args: argparse.Namespace) -> list[str]:
     """The node's ROS arguments for the parsed command line."""
+    from difftop_ros.nodes.parameters import assignment
+    from difftop_ros.nodes.policy.parameters import PARAMETERS
+
     result = ["--ros-args"]
     if args.params_file:
         result += ["--params-file", str(args.params_file)]
@@ -50,7 +52,7 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
     for name, value in values.items():
         result += ["-p", f"{name}:={value}"]
     for text in args.parameter:
-        result += ["-p", assignment(text)]
+        result += ["-p", assignment(PARAMETERS, text)]
     return result
 
 
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C; the exit code."""
     from difftop_ros.errors import UserError
     from difftop_ros.nodes.environment import prepare
-    from difftop_ros.nodes.policy.main import run_node
+    from difftop_ros.nodes.policy.node import main
 
     for path, option in ((args.model, "--model"), (args.contract, "--contract"), (args.params_file, "--params-file")):
         if path is not None and not path.exists():
@@ -87,4 +89,4 @@ def run(args: argparse.Namespace) -> int:
             if node.state == "active" and line.due():
                 line.show(status_line(node.figures()))
 
-        return run_node(arguments, show)
+        return main(arguments, show)

@@ -1,7 +1,7 @@
 """Newest messages, kept as they came: raw bytes by topic, and which of them make an observation at a given time.
 
 Subscription callbacks only store here; nothing is decoded before a planner or the control loop needs it. Turning
-messages into frames is data.ObservationPipeline's job, in policy_worker.py. No rclpy here.
+messages into frames is messages.ObservationPipeline's job, in worker.py. No rclpy here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.messages import StaleObservation
 from difftop_ros.messages.types import header_stamp
-from difftop_ros.runtime.control import JointReading
 
 MAX_KEPT = 64
 Deserialize = Callable[[bytes, str], Any]
@@ -50,9 +49,10 @@ class StreamBuffers:
         self._lock = threading.Lock()
         self._kept: dict[str, deque[RawMessage]] = {topic: deque(maxlen=MAX_KEPT) for topic in topics}
         self._number = 0
+        self.listener: Callable[[int], None] | None = None
 
     def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
-        """Store one message; called from subscription callbacks."""
+        """Store one message; called from subscription callbacks. Then `listener`, if set, is told `receive_ns`."""
         stamp = receive_ns if topic in self._unstamped else header_stamp(raw)
         with self._lock:
             self._number += 1
@@ -61,6 +61,8 @@ class StreamBuffers:
             # The newest message at or before the start of the history must stay: it is what counts there.
             while len(kept) > 1 and kept[1].stamp_ns <= stamp - self._span_ns:
                 kept.popleft()
+        if self.listener is not None:
+            self.listener(receive_ns)
 
     def clear(self) -> None:
         """Forget all messages (time went back, or the node was cleaned up)."""
@@ -124,6 +126,26 @@ class StreamBuffers:
                 # All later: the first one, whose age the pipeline then judges (a clock that differs, or no history).
                 chosen[topic] = before[-1] if before else kept[0]
         return chosen
+
+
+class Renewed:
+    """Called, it tells whether every topic has delivered something since this was made."""
+
+    def __init__(self, buffers: StreamBuffers) -> None:
+        self._buffers, self._before = buffers, buffers.numbers()
+
+    def __call__(self) -> bool:
+        """True when nothing that was stored before need be used."""
+        return all(number > self._before[topic] for topic, number in self._buffers.numbers().items())
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """Newest measured positions (A,) [unit] in command order, their age [ms], and why they cannot be used ('' if)."""
+
+    position: np.ndarray
+    age_ms: float
+    fault: str = ""
 
 
 class JointReader:

@@ -116,7 +116,7 @@ def test_every_difftop_command_exists(page: Path) -> None:
             if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
                 assert word.partition("=")[0] in known, f"{shown!r}: no option {word}"
         if words[1] in ("run", "demo", "sim"):
-            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMS
+            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMETERS
             assert set(assigned(rest)) <= {parameter.name for parameter in declared}, shown
 
 
@@ -217,8 +217,8 @@ def heading_part(text: str, end: str) -> str:
 
 def test_parameters_of_the_page_are_those_of_the_node() -> None:
     shipped = yaml.safe_load((ROOT / "config/policy_node.yaml").read_text())
-    values = shipped[policy_params.NODE_NAME]["ros__parameters"]
-    table = {param.name: param for param in policy_params.PARAMS}
+    values = shipped["/**"]["ros__parameters"]
+    table = {param.name: param for param in policy_params.PARAMETERS}
     page = ROOT / "docs/reference/policy_node.md"
     rows = list(table_rows(heading_part(page.read_text(), "Parameters")))
     assert len(rows) >= 10

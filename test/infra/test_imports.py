@@ -46,7 +46,7 @@ FORBIDDEN = {
     "costs": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.contract", "difftop_ros.trajopt"},
     "nets": ROS | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.policies", "difftop_ros.learning"},
     "policies": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.learning"},
-    "runtime": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.nodes", "difftop_ros.learning"},
+    "runtime": ROS | {"torch", "lightning", "mujoco", "zarr", "rosbags", "difftop_ros.nodes", "difftop_ros.learning"},
     "safety": ROS | POLICIES | {"torch", "lightning", "mujoco"},
     "sim": ROS | POLICIES | {"torch", "lightning"},
     "learning": ROS | {"difftop_ros.nodes"},

@@ -17,7 +17,7 @@ from difftop_ros.learning.evaluate import Evaluation, Outcome, evaluate, shifted
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.run import evaluate_model
 from difftop_ros.paths import share_path
-from difftop_ros.policies import DifftopNet, Policy, PolicyOutput
+from difftop_ros.policies import DifftopNet, PlanResult, Policy
 from difftop_ros.sim import make_expert
 from difftop_ros.sim.robot import SimulatedRobot
 
@@ -53,8 +53,8 @@ class ExpertPolicy:
     def reset(self) -> None:
         self._expert = make_expert(self._world)
 
-    def act(self, obs: dict[str, np.ndarray], **_: Any) -> PolicyOutput:
-        return PolicyOutput(np.asarray(self._expert.act())[None], "CONVERGED", "", 0, 0.0, 0.0, 0.0, 1.0, 2.0)
+    def act(self, obs: dict[str, np.ndarray], **_: Any) -> PlanResult:
+        return PlanResult(np.asarray(self._expert.act())[None], "CONVERGED", encode_ms=1.0, solve_ms=2.0)
 
 
 def test_an_expert_succeeds_and_an_idle_policy_does_not(policy: Policy) -> None:

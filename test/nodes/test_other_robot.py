@@ -131,7 +131,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
     model = Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(tmp_path / "model")
     cell = Cell(ros_context)
     try:
-        process = spawn("difftop_ros.nodes.policy.main", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
+        process = spawn("difftop_ros.nodes.policy.node", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
         process.wait_for("active", 60)
         cell.until(lambda: len(cell.commands) > 60, "60 commands")
         assert process.interrupt() == 0

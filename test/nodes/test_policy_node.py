@@ -1,7 +1,6 @@
 """The policy node in a process of its own, over real DDS, beside a robot double: what it refuses, holds and sends."""
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -9,11 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMS, render_yaml
-
-NODE = "difftop_ros.nodes.policy.main"
+NODE = "difftop_ros.nodes.policy.node"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(spawn, robot, model, *parameters: str, configure: bool = True):
@@ -228,12 +224,36 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_the_parameter_file_and_the_code_agree():
-    text = (ROOT / "config/policy_node.yaml").read_text()
-    assert text == render_yaml(), "run python -m difftop_ros.nodes.policy.parameters > config/policy_node.yaml"
-    values = yaml.safe_load(text)[NODE_NAME]["ros__parameters"]
-    assert values == {p.name: p.default for p in PARAMS}
-    for param in PARAMS:
-        assert type(values[param.name]) is type(param.default)
-        assert re.search(rf"\[{type(param.default).__name__[:3]}.*\] .*\n(    #.*\n)*    {param.name}: ", text)
-        assert param.low is None or param.low <= param.default <= param.high
+NEVER = """
+class Never:
+    kind = "never"
+    def __init__(self, settings):
+        assert settings.max_plan_age_ms == 500.0
+    def fault(self, proposal, last):
+        return "" if proposal.holds else "no motion today; come again tomorrow"
+"""
+
+
+@pytest.mark.parametrize("asked", ["never", "nevr"])
+def test_a_check_of_another_package_is_asked_and_a_misspelt_one_refused(asked, small_model, robot, spawn, tmp_path):
+    package = tmp_path / "package"
+    info = package / "my_robot-1.0.dist-info"
+    info.mkdir(parents=True)
+    (package / "my_robot_checks.py").write_text(NEVER)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-robot\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[difftop_ros.checks]\nnever = my_robot_checks:Never\n")
+    path = os.pathsep.join(part for part in (str(package), os.environ.get("PYTHONPATH", "")) if part)
+    checks = f"[finite, joint names, plan age, velocity, acceleration, {asked}]"
+    settings = (f"model:={small_model}", "autostart:=true", "max_failures:=1000", f"checks:={checks}")
+    process = spawn(NODE, "--ros-args", *(word for p in settings for word in ("-p", p)), env={"PYTHONPATH": path})
+    if asked == "nevr":
+        assert process.wait(60) == 2
+        assert "cannot configure: checks names 'nevr', which no installed package offers" in process.output()
+        return
+    robot.until(lambda: any(status.holding for status in list(robot.statuses)), 60, "a hold")
+    held = next(status for status in list(robot.statuses) if status.holding)
+    assert held.hold_reason == "no motion today; come again tomorrow"
+    assert held.commands_published == 0
+    assert "does without its checks ['measurement', 'position', 'tracking']" in process.output()
+    assert process.interrupt() == 0
+    assert robot.commands == []

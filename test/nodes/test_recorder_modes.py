@@ -100,7 +100,7 @@ def test_keys_start_and_end_episodes(simulation, ros_context, tmp_path):
     from rclpy.executors import SingleThreadedExecutor
 
     from difftop_ros.errors import UserError
-    from difftop_ros.nodes.recorder.node import Recorder
+    from difftop_ros.nodes.recorder.recorder import Recorder
     from difftop_ros.nodes.recorder.services import KeyboardControl
 
     node = rclpy.create_node("by_hand", context=ros_context)

@@ -116,12 +116,3 @@ def test_rates_fall_due_on_an_even_grid():
         assert sum(is_due(tick, 10_000_000, rate) for tick in range(1, 1001)) == expected
     due = [tick for tick in range(101) if is_due(tick, 10_000_000, 20.0)]
     assert due == list(range(0, 101, 5))
-
-
-def test_the_parameter_file_states_every_parameter_and_its_default():
-    import yaml
-
-    from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
-
-    stated = yaml.safe_load(share_path("config/sim_bridge.yaml").read_text())["sim_bridge"]["ros__parameters"]
-    assert stated == {p.name: p.default for p in PARAMETERS}

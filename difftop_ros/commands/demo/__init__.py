@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Completes the defaults; UserError for options that make no sense."""
     from difftop_ros.errors import UserError
-    from difftop_ros.nodes.policy.parameters import assignment
+    from difftop_ros.nodes.parameters import assignment
+    from difftop_ros.nodes.policy.parameters import PARAMETERS
     from difftop_ros.paths import share_path
     from difftop_ros.sim import require_simulator
 
@@ -83,7 +84,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--min-successes is {args.min_successes}; expected 0 to the {args.episodes} episodes")
     if args.realtime_factor <= 0 or (args.seconds is not None and args.seconds <= 0):
         raise UserError("--realtime-factor and --seconds must be above 0")
-    args.parameter = [assignment(text) for text in args.parameter]
+    args.parameter = [assignment(PARAMETERS, text) for text in args.parameter]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         for name in OUTPUTS:  # what an earlier demo left must not be taken for this one's

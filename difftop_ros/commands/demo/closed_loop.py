@@ -102,7 +102,7 @@ class Demo:
         policy += options.parameters
         for name, module, settings in (
             ("simulation", "difftop_ros.nodes.simulation.mujoco.node", simulation),
-            ("policy node", "difftop_ros.nodes.policy.main", policy),
+            ("policy node", "difftop_ros.nodes.policy.node", policy),
         ):
             log = options.out / f"{name.replace(' ', '_')}.log"
             arguments = [part for setting in settings for part in ("-p", setting)]

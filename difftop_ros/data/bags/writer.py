@@ -2,7 +2,7 @@
 
 Messages are stored as they came from DDS, with their definitions, so that a bag can be read where the package is not
 installed. What reaches the writer is on disk within FLUSH_S even if the process is killed. Subscribing is
-recorder_node.py's job.
+nodes/recorder/recorder.py's job.
 """
 
 from __future__ import annotations

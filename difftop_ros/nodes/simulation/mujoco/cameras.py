@@ -1,4 +1,4 @@
-"""A thread that draws pictures beside the physics, one moment at a time. What is published: sim_publish.py."""
+"""A thread that draws pictures beside the physics, one moment at a time. What is published: publishers.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation's own thread: physics ticks at absolute deadlines or in lock-step. Messages: see sim_publish.py."""
+"""The simulation's own thread: physics ticks at absolute deadlines or in lock-step. Messages: see publishers.py."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Outlet(Protocol):
 
 
 class Driver(Protocol):
-    """Who commands the robot from within the bridge's process, such as expert_driver.ExpertDriver."""
+    """Who commands the robot from within the bridge's process, such as expert.ExpertDriver."""
 
     def begin(self, world: SimWorld) -> None: ...
 

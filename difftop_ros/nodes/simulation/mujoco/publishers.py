@@ -1,4 +1,4 @@
-"""The simulation bridge's publishers: moments, episodes and pictures become messages. When: sim_loop.py decides."""
+"""The simulation bridge's publishers: moments, episodes and pictures become messages. When: loop.py decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which camera topics the simulation bridge offers, from contract and cameras. Publishing is sim_publish.py's."""
+"""Which camera topics the simulation bridge offers, from contract and cameras. Publishing is publishers.py's."""
 
 from __future__ import annotations
 

@@ -1,23 +1,28 @@
-"""Plans in time, pacing, planner and control logic, with a clock that the test moves; no ROS and no sleeping."""
+"""Plans in time, planner and control logic, with a clock that the test moves; no ROS."""
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
-from difftop_ros.runtime.clock import Pacer, SimTime, SystemTime, Tick
-from difftop_ros.runtime.control import ControlLoop, JointReading
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.runtime.clock import Pacer, SystemTime, Tick
+from difftop_ros.runtime.control import ControlLoop
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
-from difftop_ros.runtime.planner import PlannerLoop, Solution
-from difftop_ros.runtime.streams import StreamBuffers
-from difftop_ros.safety import CommandGate, HoldSupervisor, MotionLimits, MotionShaper
+from difftop_ros.runtime.planner import PlannerLoop
+from difftop_ros.runtime.streams import JointReading, Renewed, StreamBuffers
+from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
 
 NAMES = ("a", "b")
 S = 1_000_000_000
 DT = 20_000_000
+Results = list[tuple[PlanResult, TimedPlan | None]]
+WarmStart = Callable[[int], np.ndarray | None]
 
 
 def command(mode: str = "position") -> Command:
@@ -25,11 +30,11 @@ def command(mode: str = "position") -> Command:
     return Command.model_validate({"topic": "/c", "type": "sensor_msgs/msg/JointState", "mode": mode, "joints": joints})
 
 
-def plan(stamp_ns: int, actions, mode: str = "position") -> TimedPlan:
+def plan(stamp_ns: int, actions: Any, mode: str = "position") -> TimedPlan:
     return TimedPlan(stamp_ns, 0.05, np.array(actions, dtype=float), NAMES, mode)
 
 
-def test_interpolation_and_the_ends():
+def test_interpolation_and_the_ends() -> None:
     p = plan(S, [[0, 0], [1, -1], [2, 0]])
     np.testing.assert_allclose(p.at(S + 25_000_000), [0.5, -0.5])
     np.testing.assert_allclose(p.at(S - S), [0, 0])
@@ -39,7 +44,7 @@ def test_interpolation_and_the_ends():
     np.testing.assert_allclose(speeds.at(S + 101_000_000), [0, 0])
 
 
-def test_the_warm_start_is_the_plan_seen_later():
+def test_the_warm_start_is_the_plan_seen_later() -> None:
     p = plan(S, [[0, 0], [1, 0], [2, 0], [3, 0]])
     np.testing.assert_allclose(p.shifted(S + 75_000_000)[:, 0], [1.5, 2.5, 3, 3])
 
@@ -47,143 +52,54 @@ def test_the_warm_start_is_the_plan_seen_later():
 @pytest.mark.parametrize(
     ("actions", "words"),
     [
-        ([[0, 0], [0, np.nan]], "nan for joint 'b' at knot 1"),
+        ([[0, 0], [0, np.nan]], "nan for joint 'b' at step 1"),
         ([[0, 2.1], [0, 0]], "outside [-2, 2]"),
         ([[0, 0, 0]], "shape (1, 3), expected (2, 2)"),
         ([[0, 0]], "shape (1, 2), expected (2, 2)"),
     ],
 )
-def test_a_plan_that_means_nothing_is_refused(actions, words):
+def test_a_plan_that_means_nothing_is_refused(actions: list[list[float]], words: str) -> None:
     assert words in plan_fault(plan(0, actions), MotionLimits.of(command(), 50), 2)
 
 
-def test_a_plan_for_other_joints_is_refused():
+def test_a_plan_for_other_joints_is_refused() -> None:
     other = TimedPlan(0, 0.05, np.zeros((2, 2)), ("b", "a"), "position")
     assert "['b', 'a']" in plan_fault(other, MotionLimits.of(command(), 50))
 
 
-def test_seams_are_continuous_also_when_plans_come_faster_than_they_blend():
+def target(buffer: PlanBuffer, now: int) -> np.ndarray:
+    values = buffer.select(now, now)
+    assert values is not None
+    return values
+
+
+def test_seams_are_continuous_also_when_plans_come_faster_than_they_blend() -> None:
     buffer = PlanBuffer(0.1)
     random = np.random.default_rng(1)
-    now, last = 10 * S, None
+    now = 10 * S
     for _ in range(40):
         before = buffer.select(now, now)
         buffer.push(plan(now, random.uniform(-2, 2, (8, 2))), now)
-        after = buffer.select(now, now)
+        after = target(buffer, now)
         if before is not None:
             np.testing.assert_allclose(after, before, atol=1e-12)
         for _ in range(3):
             now += 10_000_000
-            last = buffer.select(now, now)
-            assert np.all(np.abs(last) <= 2.0)
+            assert np.all(np.abs(target(buffer, now)) <= 2.0)
     now += 200_000_000
-    np.testing.assert_allclose(buffer.select(now, now), buffer.newest.at(now))
-
-
-class Wall:
-    """A wall clock that only moves when someone sleeps."""
-
-    def __init__(self) -> None:
-        self.time, self.oversleep = 100.0, 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds + self.oversleep
-        self.oversleep = 0.0
-
-
-class Steady:
-    """A time source on such a wall clock."""
-
-    rate = 1.0
-
-    def __init__(self, wall: Wall) -> None:
-        self.wall, self.offset = wall, 0
-
-    def now_ns(self) -> int:
-        return round(self.wall.time * 1e9) + self.offset
-
-
-def test_ticks_come_at_absolute_deadlines_and_lost_ones_are_counted():
-    wall = Wall()
-    source = Steady(wall)
-    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=wall.sleep)
-    pacer.start()
-    due, lost = [], 0
-    for k in range(20):
-        wall.time += 0.013  # the work of a tick
-        wall.oversleep = 0.045 if k == 10 else 0.004
-        tick = pacer.wait(lambda: False)
-        due.append(tick.due_ns)
-        lost += tick.lost
-    steps = np.diff(due)
-    assert lost == 2
-    assert sorted(set(steps.tolist())) == [DT, 3 * DT]
-    assert (due[0] - 100 * S) % DT == 0
-
-
-def test_a_clock_that_jumps_restarts_the_grid_and_loses_nothing():
-    wall = Wall()
-    source = Steady(wall)
-    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=wall.sleep)
-    pacer.start()
-    for offset in (5 * S, -50 * S):
-        assert not pacer.wait(lambda: False).jumped
-        source.offset += offset
-        tick = pacer.wait(lambda: False)
-        assert (tick.jumped, tick.lost) == (True, 0)
-
-
-def test_simulated_time_is_paced_by_its_own_speed_and_stands_when_it_stands():
-    wall = Wall()
-    source = SimTime(wall.now)
-
-    def sleep(seconds: float) -> None:
-        wall.time += seconds
-        if running:
-            source.update(round((wall.time - 100.0) * 0.5 * 1e9) + S)
-
-    running = True
-    source.update(S)
-    pacer = Pacer(source, 0.02, monotonic=wall.now, sleep=sleep)
-    pacer.start()
-    for _ in range(100):
-        pacer.wait(lambda: False)
-    begin = wall.time
-    lost = sum(pacer.wait(lambda: False).lost for _ in range(50))
-    assert wall.time - begin == pytest.approx(50 * 0.02 / 0.5, rel=0.05)
-    assert lost == 0
-    running = False
-    stop_at = wall.time + 10
-    ticks = 0
-    while pacer.wait(lambda: wall.time > stop_at) is not None:
-        ticks += 1
-    assert ticks <= 3, "a paused simulation is not commanded"
-
-
-def test_simulated_time_never_runs_backwards_between_messages_but_follows_a_reset():
-    wall = Wall()
-    source = SimTime(wall.now)
-    source.update(5 * S)
-    wall.time += 0.04
-    ahead = source.now_ns()
-    source.update(5 * S + 10_000_000)
-    assert source.now_ns() >= ahead
-    source.update(0)
-    assert source.now_ns() == 0
-    assert source.jumps == 1
+    assert buffer.newest is not None
+    np.testing.assert_allclose(target(buffer, now), buffer.newest.at(now))
 
 
 class Bench:
     """A control loop without thread: the test feeds joints and plans and moves the time tick by tick."""
 
-    def __init__(self, mode: str = "position", **supervision) -> None:
+    def __init__(self, mode: str = "position", **supervision: Any) -> None:
         self.now = 10 * S
         self.position, self.age_ms, self.fault = np.array([0.1, -0.1]), 5.0, ""
         self.sent: list[np.ndarray] = []
-        self.gate = CommandGate(command(mode), 50, max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
+        settings = GateSettings(max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
+        self.gate = CommandGate(MotionLimits.of(command(mode), 50), make_checks(settings))
         self.plans = PlanBuffer(0.1)
         self.hold = HoldSupervisor(**{"resume_after": 2, "max_failures": 5, "window_s": 10.0, **supervision})
         self.follow = True
@@ -205,11 +121,11 @@ class Bench:
             self.now += DT
             self.loop.tick(Tick(self.now, 0.0, 0))
 
-    def plan(self, target, mode: str = "position") -> None:
+    def plan(self, target: list[float], mode: str = "position") -> None:
         self.plans.push(plan(self.now, [target] * 4, mode), self.now)
 
 
-def test_nothing_is_sent_before_the_first_plan_and_motion_begins_at_the_measured_pose():
+def test_nothing_is_sent_before_the_first_plan_and_motion_begins_at_the_measured_pose() -> None:
     bench = Bench()
     bench.ticks(5)
     assert bench.sent == []
@@ -221,7 +137,7 @@ def test_nothing_is_sent_before_the_first_plan_and_motion_begins_at_the_measured
     assert set(bench.loop.report.step_ms) == {"read", "select", "gate", "publish", "report"}
 
 
-def test_an_old_plan_becomes_a_hold_that_stops_within_limits_and_resumes_after_fresh_plans():
+def test_an_old_plan_becomes_a_hold_that_stops_within_limits_and_resumes_after_fresh_plans() -> None:
     bench = Bench()
     for _ in range(4):
         bench.plan([1.9, 0.0])
@@ -241,7 +157,7 @@ def test_an_old_plan_becomes_a_hold_that_stops_within_limits_and_resumes_after_f
     assert bench.sent[-1][0] > path[-1][0]
 
 
-def test_stale_joints_hold_and_a_robot_that_does_not_follow_is_gone_back_to():
+def test_stale_joints_hold_and_a_robot_that_does_not_follow_is_gone_back_to() -> None:
     bench = Bench()
     bench.plan([0.1, -0.1])
     bench.ticks(2)
@@ -259,7 +175,7 @@ def test_stale_joints_hold_and_a_robot_that_does_not_follow_is_gone_back_to():
     np.testing.assert_allclose(stuck.sent[-1], [0.1, -0.1], atol=1e-2)
 
 
-def test_a_pose_outside_its_limits_cannot_be_started_from():
+def test_a_pose_outside_its_limits_cannot_be_started_from() -> None:
     bench = Bench()
     bench.position = np.array([2.5, 0.0])
     bench.plan([0.0, 0.0])
@@ -269,7 +185,7 @@ def test_a_pose_outside_its_limits_cannot_be_started_from():
 
 
 @pytest.mark.parametrize("mode", ["velocity", "delta_position"])
-def test_speeds_ramp_down_when_the_plan_ends(mode):
+def test_speeds_ramp_down_when_the_plan_ends(mode: str) -> None:
     bench = Bench(mode)
     size = 1.0 if mode == "velocity" else 0.02
     bench.plan([size, 0.0], mode)
@@ -281,7 +197,7 @@ def test_speeds_ramp_down_when_the_plan_ends(mode):
     np.testing.assert_array_equal(bench.loop.safe_command(), [0.0, 0.0])
 
 
-def test_a_reset_of_the_clock_forgets_plans():
+def test_a_reset_of_the_clock_forgets_plans() -> None:
     bench = Bench()
     bench.plan([0.1, -0.1])
     bench.ticks(2)
@@ -290,38 +206,41 @@ def test_a_reset_of_the_clock_forgets_plans():
     np.testing.assert_allclose(bench.sent[-1], bench.sent[-2], atol=1e-3)
 
 
-def make_planner(work, hold, plans, attempts, period_s: float = 0.01) -> PlannerLoop:
+def make_planner(
+    work: Any, hold: HoldSupervisor, plans: PlanBuffer, results: Results, period_s: float = 0.01
+) -> PlannerLoop:
     return PlannerLoop(
         work=work, plans=plans, supervisor=hold, limits=MotionLimits.of(command(), 50), source=SystemTime(),
-        step_s=0.05, period_s=period_s, horizon=2, on_attempt=attempts.append,
+        step_s=0.05, period_s=period_s, horizon=2, on_result=lambda result, plan: results.append((result, plan)),
     )  # fmt: skip
 
 
-def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt():
-    hold, plans, attempts = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0), []
-    answers = [
+def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt() -> None:
+    hold, plans = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0)
+    results: Results = []
+    answers: list[Any] = [
         np.zeros((2, 2)), np.array([[0, 0], [np.nan, 0]]), UserError("observation 'cloud': 0 finite points"),
         np.zeros((2, 2)), np.zeros((2, 2)),
     ]  # fmt: skip
 
-    def work(warm_start) -> Solution:
+    def work(warm_start: WarmStart) -> PlanResult:
         answer = answers.pop(0)
         if isinstance(answer, UserError):
             raise answer
         now = time.time_ns()
         warm = warm_start(now)
         assert warm is None or warm.shape == (2, 2)
-        return Solution(answer, now, 1.0, "CONVERGED")
+        return PlanResult(answer, "CONVERGED", stamp_ns=now)
 
-    planner = make_planner(work, hold, plans, attempts)
+    planner = make_planner(work, hold, plans, results)
     planner.plan_once()
     first = plans.newest
     planner.plan_once()
-    assert "nan for joint 'a' at knot 1" in hold.reason
+    assert "nan for joint 'a' at step 1" in hold.reason
     assert plans.newest is first
     planner.plan_once()
     assert "nan" in hold.reason, "the first reason stands"
-    assert attempts[-1].reason == "observation 'cloud': 0 finite points"
+    assert results[-1][0].refusal == "observation 'cloud': 0 finite points"
     planner.plan_once()
     assert hold.holding
     planner.plan_once()
@@ -329,25 +248,25 @@ def test_the_planner_refuses_what_is_not_finite_and_reports_every_attempt():
     assert planner.accepted == 3
 
 
-def test_a_solver_without_finite_cost_is_not_followed():
+def test_a_solver_without_finite_cost_is_not_followed() -> None:
     hold, plans = HoldSupervisor(2, 5, 10.0), PlanBuffer(0.0)
-    planner = make_planner(lambda _: Solution(np.zeros((2, 2)), 1, 1.0, "NONFINITE"), hold, plans, [])
+    planner = make_planner(lambda _: PlanResult(np.zeros((2, 2)), "NONFINITE", stamp_ns=1), hold, plans, [])
     planner.plan_once()
     assert plans.newest is None
     assert "no finite cost" in hold.reason
 
 
-def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
+def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds() -> None:
     bench = Bench()
-    attempts = []
+    results: Results = []
     solving = threading.Event()
 
-    def work(_warm_start) -> Solution:
+    def work(_warm_start: WarmStart) -> PlanResult:
         solving.set()
         time.sleep(0.03)  # a solve that takes longer than a tick
-        return Solution(np.array([[0.2, 0.0]] * 2), time.time_ns(), 1.0, "MAX_ITERATIONS")
+        return PlanResult(np.array([[0.2, 0.0]] * 2), "MAX_ITERATIONS", stamp_ns=time.time_ns())
 
-    planner = make_planner(work, bench.hold, bench.plans, attempts)
+    planner = make_planner(work, bench.hold, bench.plans, results)
     planner.start()
     bench.loop.start()
     end = time.monotonic() + 20
@@ -360,11 +279,11 @@ def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds():
     assert planner.stop(2.0)
     assert time.monotonic() - begin < 3.0
     assert bench.loop.report.ticks >= 50
-    assert len(attempts) >= 10
+    assert len(results) >= 10
     assert not bench.loop.failure
 
 
-def test_an_observation_is_of_the_newest_time_that_every_stream_has_reached():
+def test_an_observation_is_of_the_newest_time_that_every_stream_has_reached() -> None:
     ms = 1_000_000
     buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, {"/joints", "/cloud"}, 1.0)
     now = 10 * S
@@ -381,7 +300,7 @@ def test_an_observation_is_of_the_newest_time_that_every_stream_has_reached():
     assert buffers.synchronised_ns(now, 150 * ms) == now, "a stamp from the future does not lead there"
 
 
-def test_a_plan_begins_when_a_later_observation_can_be_made():
+def test_a_plan_begins_when_a_later_observation_can_be_made() -> None:
     planner = make_planner(lambda _warm: None, HoldSupervisor(1, 5, 10.0), PlanBuffer(0.0), [])
     planner.offer(5 * S)
     assert planner.fresh.is_set()
@@ -395,21 +314,23 @@ def test_a_plan_begins_when_a_later_observation_can_be_made():
     assert planner.fresh.is_set()
 
 
-def test_a_crash_in_a_thread_is_recorded_and_holds():
+def test_a_crash_in_a_thread_is_recorded_and_holds() -> None:
     bench = Bench()
 
-    def work(_warm_start) -> Solution:
+    def work(_warm_start: WarmStart) -> PlanResult:
         raise RuntimeError("tensor on the wrong device")
 
     planner = make_planner(work, bench.hold, bench.plans, [])
     planner.start()
     planner.fresh.set()
-    planner._thread.join(5.0)
+    thread = planner._thread
+    assert thread is not None
+    thread.join(5.0)
     assert "RuntimeError: tensor on the wrong device" in planner.failure
     assert "planner stopped" in bench.hold.reason
 
 
-def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
+def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time() -> None:
     import struct
 
     from difftop_ros.contract import load_contract
@@ -418,7 +339,7 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
     from difftop_ros.runtime.streams import StreamBuffers
 
     contract = load_contract(share_path("config/panda_table.yaml"))
-    topics = {o.topic: o.type for o in contract.observations.values()}
+    topics: dict[str, str] = {o.topic: o.type for o in contract.observations.values()}
     buffers = StreamBuffers(topics, (), 1.0)
     for number, topic in enumerate(topics):
         stamp = struct.pack("<iI", 10, 0 if number else 100_000_000)
@@ -431,3 +352,16 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time():
     buffers.push(contract.observations["joints"].topic, b"\x00\x01\x00\x00" + struct.pack("<iI", 20, 0), 0)
     with pytest.raises(StaleObservation, match=r"observation 'cloud' is stale: .* 301 ms old, max_age_ms is 300"):
         buffers.refuse_stale(contract, late + 1_000_000)
+
+
+def test_streams_count_as_renewed_when_each_has_delivered_again() -> None:
+    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, "receive", 1.0)
+    told: list[int] = []
+    buffers.listener = told.append
+    buffers.push("/joints", b"", 1)
+    renewed = Renewed(buffers)
+    buffers.push("/joints", b"", 2)
+    assert not renewed()
+    buffers.push("/cloud", b"", 3)
+    assert renewed()
+    assert told == [1, 2, 3]
