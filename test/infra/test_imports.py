@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,12 +56,12 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("area", FORBIDDEN)
-def test_an_area_imports_no_more_than_it_may(area):
+def test_an_area_imports_no_more_than_it_may(area: Any) -> None:
     names = modules(area)
     assert len(names) > 1
     assert not loaded(names) & FORBIDDEN[area]
 
 
-def test_every_area_is_watched():
+def test_every_area_is_watched() -> None:
     areas = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert areas == {*FORBIDDEN, "nodes"}

@@ -6,6 +6,8 @@ The same node, no code of its own. Also the three command messages, field by fie
 import array
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ observations:
 class Cell:
     """Publishes the cell's streams, with joints in another order than the contract's, and integrates velocities."""
 
-    def __init__(self, context) -> None:
+    def __init__(self, context: Any) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
@@ -71,7 +73,7 @@ class Cell:
         while not self._ended.is_set():
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _on_command(self, message) -> None:
+    def _on_command(self, message: Any) -> None:
         self.speed = np.array(message.data)
         self.commands.append(self.speed)
 
@@ -104,7 +106,7 @@ class Cell:
             message.header.stamp = self.node.get_clock().now().to_msg()
             self._pubs[type(message)].publish(message)
 
-    def until(self, condition, what: str, timeout: float = 30.0) -> None:
+    def until(self, condition: Any, what: str, timeout: float = 30.0) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f"waited {timeout} s for {what}"
@@ -116,7 +118,9 @@ class Cell:
         self.node.destroy_node()
 
 
-def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_context, spawn, tmp_path):
+def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(
+    ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     import torch
 
     from difftop_ros.policies import DifftopNet, Policy, PolicyConfig
@@ -147,7 +151,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
 
 
 @pytest.mark.parametrize("mode", ["position", "velocity"])
-def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
+def test_a_trajectory_has_its_time_from_start(mode: str, ros_domain: int) -> None:
     from difftop_ros.messages.commands import array_to_command
     from difftop_ros.nodes.topics import message_class
 
@@ -164,7 +168,7 @@ def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
 
 
 @pytest.mark.parametrize("mode", ["position", "velocity", "delta_position"])
-def test_joint_state_commands_read_back_as_they_were(mode, ros_domain):
+def test_joint_state_commands_read_back_as_they_were(mode: str, ros_domain: int) -> None:
     from difftop_ros.messages import command_to_array
     from difftop_ros.messages.commands import array_to_command
     from difftop_ros.nodes.topics import message_class

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def rich_contract() -> Contract:
     return parse_contract(yaml.safe_dump(data))
 
 
-def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tuple[str, bytes]]:
+def receive_all(context: Any, spawn: Any, bag_path: Path, contract: Contract) -> list[tuple[str, bytes]]:
     """Every message of the contract's observations in the bag, after a way through DDS from another process."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -95,7 +96,7 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
     return got
 
 
-def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
+def assert_parity(context: Any, spawn: Any, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
     contract = contract.in_namespace("/")
     from difftop_ros.messages.types import header_stamp
@@ -164,12 +165,16 @@ def other_bag(tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
-def test_another_robots_bag_is_seen_alike_live_and_from_disk(other_bag, ros_context, spawn, tmp_path):
+def test_another_robots_bag_is_seen_alike_live_and_from_disk(
+    other_bag: Path, ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     contract = load_contract(ROOT / "config" / "ur_like_example.yaml")
     assert assert_parity(ros_context, spawn, other_bag, contract, tmp_path / "data") >= 12
 
 
-def test_demonstrations_go_through_the_topics_and_are_seen_alike(ros_context, spawn, tmp_path):
+def test_demonstrations_go_through_the_topics_and_are_seen_alike(
+    ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(rich_contract().to_yaml())
     command = [sys.executable, "-c", RECORD, "--contract", str(path), "--out", str(tmp_path / "bags"), "--expert",
@@ -208,7 +213,7 @@ except UserError as error:
 """
 
 
-def test_a_simulation_that_cannot_start_says_why(spawn, tmp_path):
+def test_a_simulation_that_cannot_start_says_why(spawn: Any, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RECORD, "--out", str(tmp_path / "bags"), "--expert", "--task", "juggle"]
     recording = spawn(command)
     assert recording.wait(60) == 1
