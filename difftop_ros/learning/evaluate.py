@@ -143,6 +143,6 @@ def _episode(
 
 
 def shifted(plan: np.ndarray, steps: int) -> np.ndarray:
-    """The plan (H, A) seen `steps` knots later, its last knot repeated."""
+    """The plan (H, A) seen `steps` later, its last step repeated."""
     index = np.minimum(np.arange(len(plan)) + steps, len(plan) - 1)
     return plan[index]

@@ -92,7 +92,7 @@ class ObservationNormaliser(nn.Module):
 
 
 class ActionScaler(nn.Module):
-    """Commands in contract units <-> scaled actions in [-1, 1], per knot and joint.
+    """Commands in contract units <-> scaled actions in [-1, 1], per step and joint.
 
     With action_frame 'relative' the scaled action is the offset from the position measured at the observation.
     """

@@ -90,7 +90,12 @@ def test_a_build_happens_only_when_an_input_changes(tool: Any, tmp_path: Path, m
     stamp = tmp_path / "stamp"
     monkeypatch.setattr(tool, "SOURCE", tmp_path)
     monkeypatch.setattr(tool, "STAMP", stamp)
-    monkeypatch.setattr(tool, "build", lambda: (builds.append(1), stamp.write_text(tool.fingerprint())))
+
+    def build() -> None:
+        builds.append(1)
+        stamp.write_text(tool.fingerprint())
+
+    monkeypatch.setattr(tool, "build", build)
     monkeypatch.setattr(sys, "argv", ["build_messages.py"])
     assert [tool.main(), tool.main(), len(builds)] == [0, 0, 1]
     with (tmp_path / "msg/Plan.msg").open("a") as file:
