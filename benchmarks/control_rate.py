@@ -81,7 +81,10 @@ def publish(cloud: tuple[int, int], hz: float) -> None:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image, JointState, PointCloud2
 
-    from difftop_ros.messages.encode import image, joint_state, point_cloud2, ros_types
+    from difftop_ros.messages.images import image
+    from difftop_ros.messages.joints import joint_state
+    from difftop_ros.messages.points import point_cloud2
+    from difftop_ros.messages.types import ros_types
 
     rclpy.init()
     node = rclpy.create_node("bench_publisher")
@@ -190,7 +193,7 @@ def main() -> int:
             "model": model, "autostart": "true", "planner_process": str(args.process).lower(),
             "realtime_priority": args.priority, "max_plan_age_ms": 2000.0, "use_sim_time": str(args.bridge).lower(),
         }  # fmt: skip
-        node = [sys.executable, "-m", "difftop_ros.nodes.policy.main", "--ros-args"]
+        node = [sys.executable, "-m", "difftop_ros.nodes.policy.node", "--ros-args"]
         node += [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
         started = [subprocess.Popen([str(part) for part in command], env=env) for command in (streams, node)]
         try:

@@ -19,6 +19,7 @@ import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
 from difftop_ros.policies import PolicyNet, make_net
 from difftop_ros.policies.decoder import Noise
-from difftop_ros.sim.mujoco.metaworld import MetaWorld, MetaWorldExpert
+from difftop_ros.sim import make_expert, make_world
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]
@@ -59,17 +60,17 @@ def contract() -> Contract:
     return parse_contract(yaml.safe_dump(data, sort_keys=False), "metaworld_cloud.yaml, objects told")
 
 
-def observe(world: MetaWorld) -> tuple[np.ndarray, np.ndarray]:
-    """Hand (4,) and objects (10,), float32."""
+def observe(world: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Hand (4,) and objects (10,), float32; only Meta-World's worlds have full_state."""
     return world.joint_state()[0].astype(np.float32), world.full_state[TOLD].astype(np.float32)
 
 
 def demonstrations(task: str, count: int, limit: int = 500, first: int = 0) -> list[Demonstration]:
     """The first `count` seeds from `first` on at which the expert succeeds."""
-    world, found, seed = MetaWorld(f"metaworld/{task}"), [], first
+    world, found, seed = make_world(f"metaworld/{task}"), [], first
     while len(found) < count:
         world.reset(seed)
-        expert, steps = MetaWorldExpert(world), []
+        expert, steps = make_expert(world), []
         while not world.success() and len(steps) < limit:
             steps.append((*observe(world), expert.act()))
             world.step(steps[-1][2], world.step_s)
@@ -130,7 +131,7 @@ def fit(found: list[Demonstration], policy: str, steps: int, seed: int, lr: floa
 
 @torch.no_grad()
 def successes(
-    net: PolicyNet, worlds: list[MetaWorld], limit: int, iterations: int | None = None, replan_every: int = 4
+    net: PolicyNet, worlds: list[Any], limit: int, iterations: int | None = None, replan_every: int = 4
 ) -> int:
     """How many of the worlds, each from its own unseen start, the policy brings to success within `limit` steps."""
     for index, world in enumerate(worlds):
@@ -191,7 +192,10 @@ def main() -> None:
         return
     rows = list(csv.DictReader(args.csv.open())) if args.csv.is_file() else []
     for task in args.tasks:
-        found, worlds = demonstrations(task, args.demos), [MetaWorld(f"metaworld/{task}") for _ in range(args.episodes)]
+        found, worlds = (
+            demonstrations(task, args.demos),
+            [make_world(f"metaworld/{task}") for _ in range(args.episodes)],
+        )
         for policy in args.policies:
             for seed in args.seeds:
                 cell = (task, policy, args.demos, seed, args.steps, args.episodes, args.limit)

@@ -114,7 +114,7 @@ def main() -> int:
             return 2
         found = json.loads(done.stdout.splitlines()[-1])
         peaks.append(found["peak_gb"])
-        print(f"{job:<14}" + "  ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
+        print(f"{job}: " + "  ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
     return int(max(peaks) >= 4.0)
 
 

@@ -4,8 +4,8 @@ import importlib.util
 
 # packages that not every machine needs -> the extra of setup.py that brings them
 EXTRAS = {
-    "mujoco": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train", "matplotlib": "train",
-    "rclpy": "ros", "diffusers": "diffusion",
+    "mujoco": "sim", "gymnasium": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train",
+    "matplotlib": "train", "rclpy": "ros", "diffusers": "diffusion",
 }  # fmt: skip
 
 

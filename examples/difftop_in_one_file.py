@@ -37,8 +37,7 @@ from torch import Tensor, nn
 from difftop_ros.trajopt import Problem, Solution, SolverOptions, solve
 
 HORIZON, JOINTS, FEATURES, LATENT, MODES = 8, 2, 32, 4, 4
-RHO, BETA = 0.5, 0.01
-RADIUS = 0.35  # of the disc around the origin [m]
+RHO, BETA, RADIUS = 0.5, 0.01, 0.35  # the last one of the disc around the origin [m]
 SOLVER = SolverOptions(iterations=8, tolerance=1e-4, curvature_floor=0.5 * RHO, dense_limit=0, cg_iterations=20)
 
 
@@ -47,9 +46,9 @@ def demonstrations(count: int) -> tuple[Tensor, Tensor]:
     start = torch.stack([-1 + 0.1 * torch.randn(count), 0.1 * torch.randn(count)], dim=1)
     along = torch.linspace(1 / HORIZON, 1, HORIZON)
     side = torch.sign(torch.rand(count, 1) - 0.5)
-    x = start[:, :1] + along * (1 - start[:, :1])
-    y = start[:, 1:] * (1 - along) + side * 0.7 * torch.sin(math.pi * along)
-    return start, torch.stack([x, y], dim=2) + 0.01 * torch.randn(count, HORIZON, JOINTS)
+    straight = start[:, None] + along[:, None] * (torch.tensor([1.0, 0.0]) - start[:, None])
+    way = straight + torch.stack([0 * along, 0.7 * torch.sin(math.pi * along)], dim=1) * side[:, :, None]
+    return start, way + 0.01 * torch.randn(count, HORIZON, JOINTS)
 
 
 def clears(start: Tensor, plan: Tensor) -> Tensor:
@@ -104,9 +103,9 @@ class DiffTop(nn.Module):
     def act(self, start: Tensor) -> tuple[Tensor, Tensor]:
         """Plans and what the base alone would do, (B, 8, 2) each; the latent is the likeliest mode's mean."""
         features = self.encoder(start)
+        base = self.base_plan(features)
         weights, means, _ = self.prior_modes(features)
         latent = means[torch.arange(len(means)), weights.argmax(1)]
-        base = self.base_plan(features)
         return self.plan(features, latent, base).actions, base
 
     def loss(self, start: Tensor, expert: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -126,15 +125,15 @@ class DiffTop(nn.Module):
 def divergence(mean: Tensor, log_variance: Tensor, weights: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """KL from a Gaussian to a mixture, its bound -log sum_m w_m exp(-KL_m) (Hershey and Olsen 2007)."""
     mean, log_variance = mean[:, None], log_variance[:, None]
-    ratio = (log_variance - log_variances).exp() + (mean - means).square() / log_variances.exp()
-    each = 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
+    narrower = log_variance - log_variances
+    each = 0.5 * (narrower.exp() - narrower - 1 + (mean - means).square() / log_variances.exp()).sum(2)
     return -torch.logsumexp(weights - each, dim=1).mean()
 
 
 def train(steps: int) -> DiffTop:
     """From 200 demonstrations, batches of 64."""
     policy, (starts, experts) = DiffTop(), demonstrations(200)
-    optimiser = torch.optim.Adam(policy.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(policy.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps + 1)
     for step in range(steps):
         rows = torch.randint(0, len(starts), (64,))
@@ -151,14 +150,13 @@ def train(steps: int) -> DiffTop:
 
 def draw(start: Tensor, plans: dict[str, Tensor], out: Path) -> None:
     """Each policy's ways from the same starts; red where they hit the disc."""
-    figure, panels = pyplot.subplots(1, len(plans), figsize=(4 * len(plans), 3.2), sharey=True)
+    figure, panels = pyplot.subplots(1, len(plans), figsize=(12, 3.2), sharey=True)
     for axes, (title, plan) in zip(panels, plans.items()):
         clear = clears(start, plan)
         axes.add_patch(pyplot.Circle((0, 0), RADIUS, color="0.85"))
         for way, good in zip(torch.cat([start[:, None], plan], dim=1)[:40], clear):
             axes.plot(*way.T, color="tab:blue" if good else "tab:red", alpha=0.5, lw=1)
-        axes.set(title=f"{title}: {clear.float().mean():.0%} get round", aspect="equal", xlabel="x [m]")
-    panels[0].set_ylabel("y [m]")
+        axes.set(title=f"{title}: {clear.float().mean():.0%} get round", aspect="equal", xlabel="x [m]", ylabel="y [m]")
     figure.savefig(out, dpi=110, bbox_inches="tight")
 
 

@@ -195,9 +195,12 @@ episode: {{max_seconds: 5, success_topic: /arm/success}}
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
 
-        from difftop_ros.messages import encode as messages
+        from difftop_ros.messages.images import image
+        from difftop_ros.messages.joints import joint_state
+        from difftop_ros.messages.points import point_cloud2
+        from difftop_ros.messages.types import rosbags_types
 
-        store, types = get_typestore(Stores.ROS2_JAZZY), messages.rosbags_types
+        store, types = get_typestore(Stores.ROS2_JAZZY), rosbags_types
         rng = np.random.default_rng(seed)
         position, target = rng.uniform(-1, 1, 2), rng.uniform(-1, 1, 2)
         heap = (np.append(target, 0.0) + rng.normal(0, 0.02, (64, 3))).astype(np.float32)
@@ -217,12 +220,12 @@ episode: {{max_seconds: 5, success_topic: /arm/success}}
             for step in range(steps):
                 now = 100.0 + 50 * seed + step / self.RATE
                 command = position + np.clip(target - position, -0.1, 0.1)
-                state = messages.joint_state(types, names, now, position)
+                state = joint_state(types, names, now, position)
                 write("/arm/joint_states", "sensor_msgs/msg/JointState", now, state)
-                cloud = messages.point_cloud2(types, heap, now, "base")
+                cloud = point_cloud2(types, heap, now, "base")
                 write("/arm/points", "sensor_msgs/msg/PointCloud2", now, cloud)
-                write("/arm/picture", "sensor_msgs/msg/Image", now, messages.image(types, picture, now, "camera"))
-                order = messages.joint_state(types, names, now + 0.001, command)
+                write("/arm/picture", "sensor_msgs/msg/Image", now, image(types, picture, now, "camera"))
+                order = joint_state(types, names, now + 0.001, command)
                 write("/arm/command", "sensor_msgs/msg/JointState", now + 0.001, order)
                 position = command
             mark = types("std_msgs/msg/Bool")()

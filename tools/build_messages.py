@@ -128,7 +128,7 @@ def compile_all(folders: dict[str, Path], target: Path) -> None:
     import numpy
 
     includes = [*folders.values(), PREFIX / "include", *sorted(p for p in (PREFIX / "include").iterdir() if p.is_dir())]
-    includes += [sysconfig.get_paths()["include"], numpy.get_include()]
+    includes += [Path(sysconfig.get_paths()["include"]), Path(numpy.get_include())]
     flags = ["-O1", "-fPIC", "-w", f'-DROS_PACKAGE_NAME="{PACKAGE}"', *(f"-I{path}" for path in includes)]
 
     def compile_one(source: Path) -> str:

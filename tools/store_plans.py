@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.policies import load_policy
+from difftop_ros.sim.robot import SimulatedRobot
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "test/policies/stored"
@@ -30,7 +30,8 @@ def main() -> None:
         robot = SimulatedRobot(policy.contract)
         robot.reset(SEED)
         kept: dict[str, np.ndarray] = {}
-        history, plan = [robot.observe()] * policy.obs_steps, None
+        history = [robot.observe()] * policy.obs_steps
+        plan: np.ndarray | None = None
         for step in range(EVERY * STORED):
             history = [*history, robot.observe()][-policy.obs_steps :]
             frames = {key: np.stack([past[key] for past in history]) for key in policy.contract.observations}
@@ -42,7 +43,7 @@ def main() -> None:
                 kept |= {} if warm is None else {f"{step}/warm_start": warm}
             robot.apply(plan[0], 1 / policy.contract.rate_hz)
         robot.close()
-        np.savez_compressed(OUT / f"{folder.name}.npz", **kept)
+        np.savez_compressed(OUT / f"{folder.name}.npz", **kept)  # type: ignore[arg-type]
         print(f"{OUT / folder.name}.npz: {STORED} observations")
 
 

@@ -8,37 +8,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import textwrap
 from pathlib import Path
 
-import yaml
-
 from difftop_ros.learning.options import table
-from difftop_ros.nodes.trainer.parameters import parameters
+from difftop_ros.nodes.parameters import render_yaml
+from difftop_ros.nodes.trainer import parameters as trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETER_FILE = "config/trainer_node.yaml"
-PAGES = ("docs/training.md", "docs/policies.md")
+PAGES = ("docs/reference/training.md", "docs/reference/policies.md")
 MARKED = re.compile(r"(<!-- options of (\w+), written by tools/write_options.py -->\n).*?(<!-- end -->)", re.DOTALL)
-HEAD = """\
-# Parameters of the trainer node, with their defaults. All are read at the start; `ros2 param describe
-# /difftop_trainer NAME` says the same. Used by launch/train.launch.py; copy it and give the copy as params_file.
-# Written by tools/write_options.py
-/**:
-  ros__parameters:
-"""
 
 
 def parameter_file() -> str:
     """The text of config/trainer_node.yaml."""
-    lines = []
-    for parameter in parameters():
-        choices = f" [one of {', '.join(parameter.choices)}]" if parameter.choices else ""
-        comment = textwrap.wrap(f"{parameter.description}{choices}", 110, break_on_hyphens=False)
-        default = parameter.default
-        value = f'"{default}"' if isinstance(default, str) else yaml.safe_dump(default, default_flow_style=True)
-        lines += [*(f"    # {line}" for line in comment), f"    {parameter.name}: {value.splitlines()[0]}"]
-    return HEAD + "\n".join(lines) + "\n"
+    return render_yaml(trainer.HEAD, trainer.__name__, trainer.parameters())
 
 
 def page(text: str) -> str:

@@ -54,9 +54,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--proximal", type=float, default=0.05, help="weight of staying near the start")
     parser.add_argument("--resume", action="store_true", help="keep the forms that rows.json in --out already has")
     parser.add_argument(
-        "--publish", action="store_true", help="write table and plot into benchmarks/ and docs/images/ too"
+        "--publish", action="store_true", help="write benchmarks/solvers.csv, its summary and the plot too"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.quick and args.publish:
+        parser.error("--quick measures too little to be published; leave one of the two out")
+    return args
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -100,11 +103,12 @@ def main() -> int:
         report.save(args.out, rows, facts)
     if not args.quick:
         facts["expectations"] = report.expectations(rows)
+    facts["command"] = " ".join(["python -m benchmarks.solvers", *sys.argv[1:]])
     facts["minutes"] = round((time.perf_counter() - begin) / 60, 1)
     report.save(args.out, rows, facts)
     report.plot(args.out / "solvers.png", rows)
     if args.publish:
-        report.publish(ROOT / "benchmarks/RESULTS.md", ROOT / "docs/images/solvers.png", args.out)
+        report.publish(ROOT / "benchmarks/RESULTS.md", ROOT / "docs/images/solvers.png", rows, facts, args.out)
     for name, fact in facts.items():
         for line in fact if isinstance(fact, list) else [f"{name}: {fact}"]:
             print(line)

@@ -1,8 +1,9 @@
-"""The benchmark's output: table (markdown, CSV, JSON), plot, and the expectations with their figures."""
+"""The benchmark's output: tables (markdown, CSV, JSON), summary, plot, and the expectations with their figures."""
 
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import math
 import platform
@@ -34,6 +35,8 @@ COLUMNS = {
     "floor_ratio": "× floor",
     "note": "note",
 }
+PUBLISHED = ("form", "batch", *COLUMNS)  # the columns of benchmarks/solvers.csv
+PAPER = "theseus, paper's form"  # Levenberg-Marquardt on offset - G, with the published or a tuned step
 
 
 def cell(name: str, value: object) -> str:
@@ -84,16 +87,50 @@ def save(folder: Path, rows: list[Row], facts: dict[str, object]) -> None:
     (folder / "table.md").write_text("\n".join(lines) + "\n\n" + markdown(rows))
 
 
-def publish(results: Path, image: Path, folder: Path) -> None:
-    """Put the run in `folder` into the section between the marks in RESULTS.md, and its plot beside the docs."""
+def publish(results: Path, image: Path, rows: list[Row], facts: dict[str, object], folder: Path) -> None:
+    """Write the rows as solvers.csv beside `results`, a summary between the marks in it, and the plot of `folder`."""
     text = results.read_text()
     before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not (begin and end):
         raise UserError(f"{results} has no section between {MARKS[0]!r} and {MARKS[1]!r}; put the marks back")
-    body = (folder / "table.md").read_text()
-    results.write_text(f"{before}{begin}\n\n{body}\n{end}{after}")
+    with results.with_name("solvers.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(PUBLISHED)
+        writer.writerows([plain(getattr(row, name)) for name in PUBLISHED] for row in rows)
+    made = f"`{facts['command']}`, {facts['machine']}, {datetime.date.today()}"
+    results.write_text(f"{before}{begin}\n\n{made}\n\n{summary(rows)}\n{end}{after}")
     image.write_bytes((folder / "solvers.png").read_bytes())
+
+
+def plain(value: object) -> object:
+    """A value for a CSV: four significant digits, nothing for what was not measured."""
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def summary(rows: list[Row]) -> str:
+    """One row per form, alone and in the largest batch: the paper's form, and the fastest `qn` that ends as low."""
+    sizes = [row.batch for row in rows]
+    head = "| form | batch | the paper's form [ms] | its gap | fastest `qn` as low | [ms] | its gap | times faster |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    for form, batch in dict.fromkeys((row.form, row.batch) for row in rows if row.batch in (min(sizes), max(sizes))):
+        group = [row for row in rows if (row.form, row.batch) == (form, batch) and not math.isnan(row.forward_ms)]
+        papers = [row for row in group if row.method.startswith(PAPER)]
+        if not papers:
+            continue
+        paper = min(papers, key=lambda row: row.gap)
+        able = [row for row in group if row.method.startswith("qn") and row.gap <= paper.gap]
+        best = min(able, key=lambda row: row.forward_ms, default=None)
+        cells = [form, str(batch), cell("forward_ms", paper.forward_ms), cell("gap", paper.gap)]
+        if best is None:
+            cells += ["none", "", "", ""]
+        else:
+            cells += [f"{best.method}, {best.iterations} iterations", cell("forward_ms", best.forward_ms)]
+            cells += [cell("gap", best.gap), cell("forward_ratio", paper.forward_ms / best.forward_ms)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def floor_line(floor: Floor) -> str:
@@ -114,10 +151,10 @@ def expectations(rows: list[Row]) -> list[str]:
             group = [row for row in rows if (row.form, row.batch) == (form, batch)]
             if form.startswith("rl"):
                 for role, which in (("paper", "published step"), ("tuned", "step tuned for it")):
-                    rival = f"the paper's form ({which})"
-                    lines += _against(group, role, "forward_ms", least, f"forward, {rival}")
+                    baseline = f"the paper's form ({which})"
+                    lines += _against(group, role, "forward_ms", least, f"forward, {baseline}")
                     if batch == 1:
-                        lines += _against(group, role, "both_ms", 27, f"forward + backward, {rival}")
+                        lines += _against(group, role, "both_ms", 27, f"forward + backward, {baseline}")
                 if batch == 1:
                     lines += _against(group, "mppi", "forward_ms", 25, "forward, MPPI")
                     lines += _floor(group)
@@ -146,27 +183,28 @@ def _on_gpu(rows: list[Row]) -> list[str]:
 
 
 def _against(group: list[Row], role: str, what: str, least: float, name: str) -> list[str]:
-    """The fastest qn row whose gap is no larger than the rival's, against the rival."""
-    rival = next((row for row in group if row.role == role and not math.isnan(getattr(row, what))), None)
-    if rival is None:
+    """The fastest qn row whose gap is no larger than the baseline's, against the baseline."""
+    baseline = next((row for row in group if row.role == role and not math.isnan(getattr(row, what))), None)
+    if baseline is None:
         return []
     able = [
         row
         for row in group
         if row.method.startswith("qn")
         and row.adjoint == "implicit"
-        and row.gap <= rival.gap + ROUNDING * abs(rival.cost)
+        and row.gap <= baseline.gap + ROUNDING * abs(baseline.cost)
     ]
     able = [row for row in able if not math.isnan(getattr(row, what))]
-    where = f"{rival.form} batch {rival.batch}, {name} {rival.iterations}"
+    where = f"{baseline.form} batch {baseline.batch}, {name} {baseline.iterations}"
     if not able:
-        return [f"FAIL  {where}: no qn row has a gap of {rival.gap:.1e} or less"]
+        return [f"FAIL  {where}: no qn row has a gap of {baseline.gap:.1e} or less"]
     best = min(able, key=lambda row: getattr(row, what))
-    ratio = getattr(rival, what) / getattr(best, what)
+    ratio = getattr(baseline, what) / getattr(best, what)
     word = "PASS" if ratio >= least else "FAIL"
     return [
         f"{word}  {where}: {ratio:,.0f}x (expected {least}x) by {best.method} {best.iterations}: "
-        f"{getattr(best, what):.3g} ms at gap {best.gap:.1e}, against {getattr(rival, what):,.0f} ms at {rival.gap:.1e}"
+        f"{getattr(best, what):.3g} ms at gap {best.gap:.1e}, against {getattr(baseline, what):,.0f} ms "
+        f"at {baseline.gap:.1e}"
     ]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-SUMMARY = "inspect recordings, or turn them into a dataset"
+from difftop_ros.commands.console import StatusLine, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("bag", help="rosbag2 folder, or .mcap or .db3 file")
     inspect.add_argument("--contract", help="also say what this contract misses in the bag")
     inspect.add_argument("--strip", metavar="PNG", help="write a contact sheet of pictures and clouds here")
-    inspect.add_argument("--columns", type=int, default=8, help="pictures in a row of the strip (default: 8)")
+    inspect.add_argument("--columns", type=int, default=8, help="pictures in a row of the strip")
     ingest = jobs.add_parser("ingest", help="synchronise bags by a contract into a dataset for training")
     ingest.add_argument("bags", nargs="+", help="bags, or folders of bags")
     ingest.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
@@ -59,15 +58,15 @@ def _convert(args: argparse.Namespace) -> int:
     if wrong:
         raise UserError(f"--key is '{wrong[0]}'; write OBSERVATION=KEY, such as joints=robot0_eef_pos")
     keys = {name: key for name, _, key in pairs}
-    print(convert(args.file, kind, load_contract(args.contract), args.out, keys=keys).table())
+    print_report(convert(args.file, kind, load_contract(args.contract), args.out, keys=keys))
     return 0
 
 
 def _inspect(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.data.bags.check import check, findings_table, offer_of_bag, worst
+    from difftop_ros.data.bags.check import check, offer_of_bag, ranked, worst
     from difftop_ros.data.bags.reader import open_bag
-    from difftop_ros.data.bags.timing import bag_timings, timing_table
+    from difftop_ros.data.bags.timing import TIMING_NOTE, bag_timings, timing_rows
 
     contract = load_contract(args.contract) if args.contract else None
     with open_bag(args.bag) as bag:
@@ -78,7 +77,8 @@ def _inspect(args: argparse.Namespace) -> int:
             print(", ".join(f"{key}: {value}" for key, value in mark.items() if not isinstance(value, dict)))
         offer = offer_of_bag(bag, contract) if contract else None
         timings = offer.timings if offer else bag_timings(bag)
-        print(timing_table({topic: info.type for topic, info in bag.topics.items()}, timings))
+        print_table(timing_rows({topic: info.type for topic, info in bag.topics.items()}, timings))
+        print(TIMING_NOTE)
         if args.strip:
             from difftop_ros.data.bags.strip import write_strip
 
@@ -87,7 +87,7 @@ def _inspect(args: argparse.Namespace) -> int:
     if contract is None or offer is None:
         return 0
     findings = check(contract, offer, live=False)
-    print(findings_table(findings))
+    print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) == "error")
 
 
@@ -97,15 +97,19 @@ def _ingest(args: argparse.Namespace) -> int:
     from difftop_ros.paths import share_path
 
     contract = load_contract(args.contract or share_path("config/panda_table.yaml"))
-    # Progress goes over itself on a terminal and is left out of logs.
-    shown = sys.stderr.isatty()
-
-    def progress(done: int, total: int, result: Any) -> None:
-        if shown:
-            print(f"\r{done}/{total} {Path(result.bag).name[:40]:<40}", end="", file=sys.stderr, flush=True)
-
-    report = ingest(find_bags(args.bags), contract, args.out, progress=progress)
-    if shown:
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-    print(report.table())
+    bags = find_bags(args.bags)
+    with StatusLine() as line:
+        report = ingest(
+            bags,
+            contract,
+            args.out,
+            progress=lambda done, total, result: line.show(f"{done}/{total} {Path(result.bag).name}"),
+        )
+    print_report(report)
     return 0
+
+
+def print_report(report: Any) -> None:
+    """What became of each bag, then what needs attention."""
+    print_table(report.rows())
+    print("\n".join(report.notes()))

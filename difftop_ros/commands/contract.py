@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-SUMMARY = "validate a robot contract, compare it with a robot or a bag"
+from difftop_ros.commands.console import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = check.add_mutually_exclusive_group()
     where.add_argument("--live", action="store_true", help="compare with the topics of the running robot or simulation")
     where.add_argument("--bag", help="compare with a recording")
-    check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live (default: 3)")
-    check.add_argument("--namespace", default="/", help="with --live: the robot's namespace (default: /)")
+    check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live")
+    check.add_argument("--namespace", default="/", help="with --live: the robot's namespace")
     check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
     show = jobs.add_parser("show", help="print what it says, and its hash")
     show.add_argument("file", help="the contract's YAML")
@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     print(describe(contract))
     if not (args.live or args.bag):
         return 0
-    from difftop_ros.data.bags.check import check, findings_table, worst
+    from difftop_ros.data.bags.check import check, ranked, worst
 
     offer = _offer(args, contract)
     findings = check(contract, offer, live=args.live)
-    print(findings_table(findings))
+    print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) == "error")
 
 

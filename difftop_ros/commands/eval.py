@@ -18,20 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", help="reach, push, lift or metaworld/push-v3 and so on (default: the contract's sim.task)"
     )
-    parser.add_argument("--episodes", type=int, default=20, help="starts (default: 20)")
+    parser.add_argument("--episodes", type=int, default=20, help="starts")
     parser.add_argument("--first-seed", type=int, help="seed of the first start (default: far from recordings)")
-    parser.add_argument("--replan-every", type=int, default=1, help="policy steps per plan (default: 1)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
+    parser.add_argument("--replan-every", type=int, default=1, help="policy steps per plan")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--prepare-solve", default="none", choices=("none", "compile", "cuda_graph"),
-                        help="make the solve ready first, as the policy node's parameter (default: none)")  # fmt: skip
+                        help="make the solve ready first, as the policy node's parameter")  # fmt: skip
     parser.add_argument("--no-base", action="store_true", help="do not evaluate the base policy beside")
-    parser.add_argument("--disturbance", type=float, default=0.0, help="random pushes of the servos [rad] (default: 0)")
+    parser.add_argument("--disturbance", type=float, default=0.0, help="random pushes of the servos [rad]")
     parser.add_argument("--min-successes", type=int, default=0, help="exit with 1 below this many successes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints, writes evaluation.json and the rollout video into the model folder."""
-    from difftop_ros.commands.train import ProgressLine
+    from difftop_ros.commands.console import ProgressLine
     from difftop_ros.learning.run import EVALUATION_SEED, evaluate_model
     from difftop_ros.policies import load_policy
 
@@ -40,15 +40,16 @@ def run(args: argparse.Namespace) -> int:
     policy = load_policy(args.model, args.device)
     if args.prepare_solve != "none":
         policy.prepare(args.prepare_solve)
-    found = evaluate_model(
-        policy,
-        args.model,
-        args.task,
-        args.episodes,
-        first_seed=EVALUATION_SEED if args.first_seed is None else args.first_seed,
-        replan_every=args.replan_every,
-        base=not args.no_base,
-        disturbance=args.disturbance,
-        report=ProgressLine(),
-    )
+    with ProgressLine() as line:
+        found = evaluate_model(
+            policy,
+            args.model,
+            args.task,
+            args.episodes,
+            first_seed=EVALUATION_SEED if args.first_seed is None else args.first_seed,
+            replan_every=args.replan_every,
+            base=not args.no_base,
+            disturbance=args.disturbance,
+            report=line,
+        )
     return 0 if found[0].successes >= args.min_successes else 1

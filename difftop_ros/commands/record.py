@@ -1,4 +1,4 @@
-"""`difftop record`: demonstrations to bags, by hand or by a scripted expert. The recorder is nodes/recorder_node.py."""
+"""`difftop record`: demonstrations to bags, by hand or by a scripted expert. The recorder is nodes/recorder/."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 from difftop_ros.errors import UserError
 
-SUMMARY = "record demonstrations of the contract's topics to bags"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
@@ -20,24 +18,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "/difftop_recorder/stop). With --expert a scripted expert gives demonstrations in simulation."
     )
     parser.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
-    parser.add_argument("--out", default="bags", help="folder the bags are written into (default: bags)")
+    parser.add_argument("--out", default="bags", help="folder the bags are written into")
     parser.add_argument("--name", default="", help="common name of the bags (default: the contract's name)")
     parser.add_argument("--network", action="store_true", help="with --sim-time: do not keep to this machine")
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--topic", action="append", default=[], help="a further topic to record; may be repeated")
     group = parser.add_argument_group("scripted expert in simulation")
     group.add_argument("--expert", action="store_true", help="start a simulation and let its expert do the task")
-    group.add_argument("--episodes", type=int, default=20, help="how many (default: 20)")
+    group.add_argument("--episodes", type=int, default=20, help="how many")
     group.add_argument(
         "--task", default="", help="reach, push, lift or metaworld/push-v3 and so on (default: the contract's sim.task)"
     )
     group.add_argument("--model", default="", help="your own MJCF instead of the demo's scene")
-    group.add_argument("--seed", type=int, default=0, help="seed of the first episode, then one more each (default: 0)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the first episode, then one more each")
     group.add_argument(
         "--noise",
         type=float,
         default=0.0,
-        help="random pushes of the servos [rad], so that demonstrations show recoveries; try 0.02 (default: 0)",
+        help="random pushes of the servos [rad], so that demonstrations show recoveries; try 0.02",
     )
     group.add_argument(
         "--varied-starts",
@@ -45,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="SHARE",
         help="share of episodes that begin anywhere over the table with the gripper closed, as after a failed grasp, "
-        "so that demonstrations show how to try again; try 0.3 (default: 0)",
+        "so that demonstrations show how to try again; try 0.3",
     )
-    group.add_argument("--stay-steps", type=int, default=10, help="policy steps recorded after success (default: 10)")
+    group.add_argument("--stay-steps", type=int, default=10, help="policy steps recorded after success")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,16 +1,14 @@
-"""`difftop run`: the policy node with autostart and a live status line. The node itself is nodes/policy_node.py."""
+"""`difftop run`: the policy node with autostart and a live status line. The node itself is nodes/policy/."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.nodes.policy.parameters import assignment
+from difftop_ros.commands.console import StatusLine
 
-SUMMARY = "run a trained policy on a robot or in simulation, safely"
 DESCRIPTION = """\
 Starts the policy node, waits until every stream of the contract is there, activates it and shows one line of status.
 Ctrl-C decelerates, sends the safe command and ends. Exit code 0 after Ctrl-C, 2 if the policy could not be started
@@ -23,14 +21,13 @@ Ctrl-C decelerates, sends the safe command and ends. Exit code 0 after Ctrl-C, 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument("--model", required=True, type=Path, help="folder of the trained policy")
     parser.add_argument("--contract", type=Path, help="robot contract (default: the policy's own copy)")
-    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="default: cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--params-file", type=Path, help="node parameters, as config/policy_node.yaml")
-    parser.add_argument("--wait", type=float, metavar="S", help="give up when not active after S seconds (default 60)")
+    parser.add_argument("--wait", type=float, metavar="S", help="give up when not active after S seconds (default: 60)")
     parser.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="set one node parameter"
     )
@@ -39,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ros_arguments(args: argparse.Namespace) -> list[str]:
     """The node's ROS arguments for the parsed command line."""
+    from difftop_ros.nodes.parameters import assignment
+    from difftop_ros.nodes.policy.parameters import PARAMETERS
+
     result = ["--ros-args"]
     if args.params_file:
         result += ["--params-file", str(args.params_file)]
@@ -52,25 +52,8 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
     for name, value in values.items():
         result += ["-p", f"{name}:={value}"]
     for text in args.parameter:
-        result += ["-p", assignment(text)]
+        result += ["-p", assignment(PARAMETERS, text)]
     return result
-
-
-class StatusLine:
-    """One line on a terminal, rewritten twice a second; elsewhere one line every five seconds."""
-
-    def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
-        self._next = 0.0
-
-    def __call__(self, node: Any) -> None:
-        """Show the node's state if it is time to."""
-        now = time.monotonic()
-        if now < self._next or node.state != "active":
-            return
-        self._next = now + (0.5 if self._live else 5.0)
-        text = status_line(node.figures())
-        print(f"\r\x1b[K{text[:160]}" if self._live else text, end="" if self._live else "\n", flush=True)
 
 
 def status_line(figures: dict[str, Any]) -> str:
@@ -92,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C; the exit code."""
     from difftop_ros.errors import UserError
     from difftop_ros.nodes.environment import prepare
-    from difftop_ros.nodes.policy.main import run_node
+    from difftop_ros.nodes.policy.node import main
 
     for path, option in ((args.model, "--model"), (args.contract, "--contract"), (args.params_file, "--params-file")):
         if path is not None and not path.exists():
@@ -100,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
     arguments = ros_arguments(args)
     # A simulation runs on this machine and keeps to it, as `difftop sim` does; a robot's topics come over the network.
     prepare(local_only=args.sim_time and not args.network)
-    code = run_node(arguments, StatusLine())
-    if sys.stdout.isatty():
-        print()
-    return code
+    with StatusLine(sys.stdout, every_s=5.0, compiled_logs=True) as line:
+
+        def show(node: Any) -> None:
+            if node.state == "active" and line.due():
+                line.show(status_line(node.figures()))
+
+        return main(arguments, show)

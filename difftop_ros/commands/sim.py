@@ -6,8 +6,6 @@ import argparse
 
 from difftop_ros.errors import UserError
 
-SUMMARY = "run a simulated robot behind the contract's ROS topics"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
@@ -20,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", help="reach, push, lift, none or metaworld/push-v3 and so on (default: the contract's sim.task)"
     )
     parser.add_argument("--model", help="your own MJCF instead of the demo's scene; position servos only")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first episode")
     parser.add_argument(
         "--realtime-factor",
         type=float,
         default=1.0,
-        help="simulated per wall second; 0: as fast as possible (default: 1)",
+        help="simulated per wall second; 0: as fast as possible",
     )
     parser.add_argument("--lockstep", action="store_true", help="time advances only by the service /sim/step")
     parser.add_argument("--width", type=int, help="picture width [px] (default: the contract's sim.width)")

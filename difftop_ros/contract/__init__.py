@@ -1,21 +1,19 @@
 """The robot contract: what the robot offers and what the policy may command. No ROS, no torch here."""
 
 from difftop_ros.contract.load import ContractError, load_contract, parse_contract
-from difftop_ros.contract.model import (
-    Command,
-    Contract,
+from difftop_ros.contract.model import Command, Contract, Episode, JointLimits, SimSection
+from difftop_ros.contract.observations import (
+    CloudObs,
     DepthCloudObs,
-    Episode,
     ImageObs,
-    JointLimits,
     JointStateObs,
     Observation,
     PointCloudObs,
-    SimSection,
     Transform,
 )
 
 __all__ = [
+    "CloudObs",
     "Command",
     "Contract",
     "ContractError",

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from difftop_ros.contract import model
 from difftop_ros.contract.model import Contract
+from difftop_ros.contract.observations import KINDS, Section
 from difftop_ros.errors import UserError
 
 
@@ -63,7 +63,7 @@ def _sentence(source: str, root: yaml.Node, finding: Any) -> str:
     if kind == "missing":
         return f"{source}:{line}: '{key}' is missing; add it"
     if kind.startswith("union_tag"):
-        expected = finding.get("ctx", {}).get("expected_tags", "'joint_state', 'image', 'point_cloud', 'depth_cloud'")
+        expected = ", ".join(repr(known) for known in KINDS)
         tag = got.get("kind") if isinstance(got, dict) else got
         return f"{source}:{line}: '{key}.kind' is {tag!r}; expected one of {expected}"
     message = finding["msg"].removeprefix("Value error, ")
@@ -110,5 +110,11 @@ def _duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
 
 
 def _known_keys() -> list[str]:
-    sections = [v for v in vars(model).values() if isinstance(v, type) and issubclass(v, model._Section)]
-    return sorted({name for section in sections for name in section.model_fields})
+    """Every key of every section."""
+    found: set[str] = set()
+    waiting: list[type[Section]] = [Section]
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        waiting += below
+        found.update(*(section.model_fields for section in below))
+    return sorted(found)

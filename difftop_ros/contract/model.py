@@ -1,17 +1,17 @@
-"""The contract's fields and the rules between them. Reading YAML and naming lines is load.py's job."""
+"""The contract: commands, limits, rates and the rules between them. Observations: observations.py; YAML: load.py."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-Vector3 = tuple[float, float, float]
+from difftop_ros.contract.observations import AnyObservation, Observation, Section, Topic, require_unique
+
 COMMAND_TYPES = Literal[
     "sensor_msgs/msg/JointState",
     "trajectory_msgs/msg/JointTrajectory",
@@ -19,27 +19,7 @@ COMMAND_TYPES = Literal[
 ]
 
 
-def _topic_name(name: str, info: ValidationInfo) -> str:
-    if not re.fullmatch(r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", name):
-        raise ValueError(
-            f"topic {name!r} is no ROS name: letters, digits and '_' between single '/', such as 'joint_states' (in "
-            "the node's namespace) or '/joint_states' (the same for every robot)"
-        )
-    namespace = (info.context or {}).get("namespace")
-    return name if namespace is None or name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
-
-
-# Relative names live in the namespace of the node that uses them, see Contract.in_namespace.
-Topic = Annotated[str, AfterValidator(_topic_name)]
-
-
-class _Section(BaseModel):
-    """Frozen, and an unknown key is an error: a misspelt limit must never be a limit that is not there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class JointLimits(_Section):
+class JointLimits(Section):
     """One commanded joint. Units are [unit], [unit/s] and [unit/s^2]; `step` is the largest change per control tick."""
 
     name: str = Field(min_length=1)
@@ -56,7 +36,7 @@ class JointLimits(_Section):
         return self
 
 
-class Command(_Section):
+class Command(Section):
     """What the policy may publish: `mode` position [unit], velocity [unit/s] or delta_position [unit per step]."""
 
     topic: Topic
@@ -64,9 +44,14 @@ class Command(_Section):
     mode: Literal["position", "velocity", "delta_position"] = "position"
     joints: tuple[JointLimits, ...] = Field(min_length=1)
 
+    @property
+    def header(self) -> bool:
+        """Whether its messages begin with a std_msgs/Header."""
+        return self.type != "std_msgs/msg/Float64MultiArray"
+
     @model_validator(mode="after")
     def _consistent(self) -> Command:
-        _unique([joint.name for joint in self.joints], "command.joints")
+        require_unique([joint.name for joint in self.joints], "command.joints")
         if self.mode == "delta_position":
             lacking = [joint.name for joint in self.joints if joint.step is None]
             if lacking:
@@ -88,123 +73,14 @@ class Command(_Section):
         return [-s for s in size], size
 
 
-class _Stream(_Section):
-    topic: Topic
-    max_age_ms: float = Field(default=200.0, gt=0)
-    on_stale: Literal["hold", "drop"] = "hold"
-    resample: Literal["as_of", "hold"] = "as_of"
-
-
-class JointStateObs(_Stream):
-    """Joint readings, frame float32 (len(fields) * len(joints),), field-major: all positions, then velocities, …"""
-
-    kind: Literal["joint_state"]
-    type: Literal["sensor_msgs/msg/JointState"] = "sensor_msgs/msg/JointState"
-    joints: tuple[str, ...] = Field(min_length=1)
-    fields: tuple[Literal["position", "velocity", "effort"], ...] = ("position",)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> JointStateObs:
-        _unique(list(self.joints), "joints")
-        _unique(list(self.fields), "fields")
-        return self
-
-
-class ImageObs(_Stream):
-    """A picture, frame uint8 (height, width, 3) RGB. `crop` is (top, left, height, width) [px], before resize."""
-
-    kind: Literal["image"]
-    type: Literal["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"] = "sensor_msgs/msg/Image"
-    crop: tuple[int, int, int, int] | None = None
-    resize: tuple[Annotated[int, Field(ge=8, le=2048)], Annotated[int, Field(ge=8, le=2048)]]
-
-    @model_validator(mode="after")
-    def _sane_crop(self) -> ImageObs:
-        if self.crop and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
-            raise ValueError(f"crop {list(self.crop)} is (top, left, height, width) in pixels, none negative")
-        return self
-
-
-class Transform(_Section):
-    """Pose of `from_frame` in the observation's `frame`: x_frame = R(quat_xyzw) x + xyz [m]."""
-
-    from_frame: str = Field(min_length=1)
-    xyz: Vector3 = (0.0, 0.0, 0.0)
-    quat_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
-
-    @model_validator(mode="after")
-    def _unit(self) -> Transform:
-        norm = sum(q * q for q in self.quat_xyzw) ** 0.5
-        if abs(norm - 1.0) > 1e-3:
-            raise ValueError(f"quat_xyzw {list(self.quat_xyzw)} has length {norm:.4f}; a rotation has length 1")
-        return self
-
-
-class Crop(_Section):
-    """Axis-aligned box in the observation's frame [m]; points outside are dropped."""
-
-    min: Vector3
-    max: Vector3
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Crop:
-        if any(lo >= hi for lo, hi in zip(self.min, self.max, strict=True)):
-            raise ValueError(f"crop min {list(self.min)} must be below max {list(self.max)} on every axis")
-        return self
-
-
-class Outliers(_Section):
-    """Statistical outlier removal: points whose mean distance to `neighbours` exceeds mean + `std_ratio` deviations."""
-
-    neighbours: int = Field(default=16, ge=2)
-    std_ratio: float = Field(default=2.0, gt=0)
-
-
-class _Cloud(_Stream):
-    frame: str = Field(min_length=1)
-    transform: Transform | None = None
-    crop: Crop | None = None
-    voxel_m: float | None = Field(default=None, gt=0)
-    outliers: Outliers | None = None
-    points: int = Field(default=512, ge=8, le=100_000)
-    color: bool = False
-
-
-class PointCloudObs(_Cloud):
-    """A PointCloud2, frame float32 (points, 3), or (points, 6) with colour 0..1; xyz [m] in `frame`."""
-
-    kind: Literal["point_cloud"]
-    type: Literal["sensor_msgs/msg/PointCloud2"] = "sensor_msgs/msg/PointCloud2"
-
-
-class DepthCloudObs(_Cloud):
-    """A depth Image (32FC1 [m] or 16UC1 [mm]) plus CameraInfo made into points; frame as PointCloudObs, no colour."""
-
-    kind: Literal["depth_cloud"]
-    type: Literal["sensor_msgs/msg/Image"] = "sensor_msgs/msg/Image"
-    camera_info: Topic
-    depth_range_m: tuple[float, float] = (0.05, 10.0)
-
-    @model_validator(mode="after")
-    def _no_colour(self) -> DepthCloudObs:
-        if self.color:
-            raise ValueError("a depth image has no colour: set color to false, or observe a PointCloud2 with rgb")
-        if not 0 <= self.depth_range_m[0] < self.depth_range_m[1]:
-            raise ValueError(f"depth_range_m {list(self.depth_range_m)} must be [near, far] with 0 <= near < far")
-        return self
-
-
-Observation = Annotated[JointStateObs | ImageObs | PointCloudObs | DepthCloudObs, Field(discriminator="kind")]
-
-
-class Episode(_Section):
+class Episode(Section):
     """An episode's marks: its longest duration [s] and, in simulation, the std_msgs/Bool topic that tells success."""
 
     max_seconds: float = Field(default=60.0, gt=0)
     success_topic: Topic | None = None
 
 
-class SimSection(_Section):
+class SimSection(Section):
     """Read by the simulation bridge alone: task, MJCF path, picture size [px], observation key -> camera name."""
 
     task: str | None = None
@@ -214,7 +90,7 @@ class SimSection(_Section):
     cameras: dict[str, str] = Field(default_factory=dict)
 
 
-class Contract(_Section):
+class Contract(Section):
     """One robot and task. `rate_hz` is the policy's step and resampling rate; `control_rate_hz` the publishing rate."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_\-]+$")
@@ -223,7 +99,7 @@ class Contract(_Section):
     control_rate_hz: float = Field(gt=0, le=1000)
     clock: Literal["header", "receive"] = "header"
     command: Command
-    observations: dict[str, Observation] = Field(min_length=1)
+    observations: dict[str, AnyObservation] = Field(min_length=1)
     episode: Episode = Episode()
     sim: SimSection = SimSection()
 
@@ -231,8 +107,7 @@ class Contract(_Section):
     def _across(self) -> Contract:
         if self.control_rate_hz < self.rate_hz:
             raise ValueError(f"control_rate_hz {self.control_rate_hz} is below rate_hz {self.rate_hz}; raise it")
-        joints = [o for o in self.observations.values() if isinstance(o, JointStateObs)]
-        measured = {n for o in joints if "position" in o.fields for n in o.joints}
+        measured = {name for o in self.observations.values() for name in o.positions}
         lacking = [n for n in self.command.joint_names if n not in measured]
         if lacking:
             raise ValueError(
@@ -245,6 +120,13 @@ class Contract(_Section):
         if any(o.topic == self.command.topic for o in self.observations.values()):
             raise ValueError(f"topic {self.command.topic!r} is both the command and an observation")
         return self
+
+    @property
+    def unstamped(self) -> frozenset[str]:
+        """Topics whose messages count from when they are received: all under clock 'receive', or without a header."""
+        received = self.clock == "receive"
+        topics = {t for o in self.observations.values() if received or not o.header for t in o.topics}
+        return frozenset(topics | ({self.command.topic} if received or not self.command.header else set()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse_contract` reads back to an equal contract."""
@@ -303,23 +185,13 @@ class Contract(_Section):
         return found
 
 
-_TRANSPORT = {"topic", "type", "kind", "max_age_ms", "on_stale", "resample"}
-_TRANSPORT |= {"camera_info", "transform", "depth_range_m"}
-
-
-def _meaning_differences(key: str, here: Any, there: Any) -> list[str]:
-    clouds = (PointCloudObs, DepthCloudObs)
-    if type(here) is not type(there) and not (isinstance(here, clouds) and isinstance(there, clouds)):
+def _meaning_differences(key: str, here: Observation, there: Observation) -> list[str]:
+    # A cloud is a cloud, whether measured or made of a depth picture; of other modalities the kind must be the same.
+    if here.kind != there.kind and not here.modality == there.modality == "cloud":
         return [f"observation '{key}' is a {here.kind}, the policy was trained with a {there.kind}"]
-    fields = [f for f in type(there).model_fields if f not in _TRANSPORT and f in type(here).model_fields]
+    fields = [f for f in type(there).model_fields if f not in there.transport and f in type(here).model_fields]
     return [
         f"observation '{key}' has {f} = {getattr(here, f)}, the policy was trained with {getattr(there, f)}"
         for f in fields
         if getattr(here, f) != getattr(there, f)
     ]
-
-
-def _unique(names: list[str], where: str) -> None:
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise ValueError(f"{where} names {twice} more than once")

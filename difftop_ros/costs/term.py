@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ class CostTerm(Protocol):
         """Tensors without a batch, float32; the call gets each with the batch in front."""
         ...
 
-    def __call__(self, commands: Tensor, *data: Tensor) -> Tensor:
+    def __call__(self, commands: Tensor, /, *data: Any, **_: Any) -> Tensor:  # Any: each term has data of its own
         """commands (B, H, A) in the contract's units and joint order, data (B, ...) -> cost (B,)."""
         ...
 

@@ -10,6 +10,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from difftop_ros.files import whole
 from difftop_ros.learning.progress import Progress, Report, Stop
 
 KEPT = 2  # never the only one: a crash while writing must leave the one before
@@ -45,10 +46,8 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: lightning.Trainer) -> None:
         step = trainer.global_step
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / "writing.part"
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self._folder / f"step={step}.ckpt")
+        with whole(self._folder / f"step={step}.ckpt") as beside:
+            trainer.save_checkpoint(beside)
         for old in checkpoints(self._folder)[:-KEPT]:
             old.unlink(missing_ok=True)
 

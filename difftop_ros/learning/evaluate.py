@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from difftop_ros.learning.simulated import SimulatedRobot
+from difftop_ros.learning.intervals import wilson_interval
 from difftop_ros.messages import ObservationError
 from difftop_ros.policies import Policy
+from difftop_ros.sim.robot import SimulatedRobot
 
 EVALUATION_SEED = 1_000_000  # first start of an evaluation; recordings use seeds far below
 
@@ -42,11 +43,7 @@ class Evaluation:
 
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the success rate."""
-        n, z = max(len(self.outcomes), 1), 1.96
-        rate = self.successes / n
-        middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson_interval(self.successes, len(self.outcomes))
 
     def plan_ms(self, quantile: float) -> float:
         """Quantile of the time of one plan [ms], encoding included."""
@@ -118,7 +115,7 @@ def _episode(
     robot.reset(seed)
     policy.reset()
     period = 1 / policy.contract.rate_hz
-    limit = round(min(robot.contract.episode.max_seconds, robot.world.task.max_seconds) * policy.contract.rate_hz)
+    limit = robot.max_steps
     history: list[dict[str, np.ndarray]] = []
     times: list[float] = []
     plan, age = None, 0
@@ -146,6 +143,6 @@ def _episode(
 
 
 def shifted(plan: np.ndarray, steps: int) -> np.ndarray:
-    """The plan (H, A) seen `steps` knots later, its last knot repeated."""
+    """The plan (H, A) seen `steps` later, its last step repeated."""
     index = np.minimum(np.arange(len(plan)) + steps, len(plan) - 1)
     return plan[index]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.learning.evaluate import Evaluation
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.policies import Policy
+from difftop_ros.sim.robot import SimulatedRobot
 
 GOOD, BAD = (60, 160, 60), (200, 60, 60)  # borders of successes and failures, RGB
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from difftop_ros.contract import Contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.data.episodes.report import BagResult
-from difftop_ros.errors import UserError, require_package
+from difftop_ros.errors import UserError
 from difftop_ros.learning.evaluate import EVALUATION_SEED, Evaluation, Outcome, evaluate
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.report import Film, plot_losses, write_card
 from difftop_ros.learning.settings import TrainSettings
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.policies import Policy, resolve_device
+from difftop_ros.sim import require_simulator
+from difftop_ros.sim.robot import SimulatedRobot
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def run_training(job: TrainingJob, report: Report = silent, stop: Stop = never) 
     device = str(resolve_device(job.device))
     evaluated = bool(job.eval_episodes and (job.task or job.contract.sim.task))
     if evaluated:
-        require_package("mujoco", "evaluation in simulation (eval_episodes 0 does without)")
+        require_simulator(
+            job.task or job.contract.sim.task or "", "evaluation in simulation (eval_episodes 0 does without)"
+        )
     episodes = prepare_dataset(job, report, stop)
     policy = train(episodes, job.settings, job.out, device=device, fresh=job.fresh, report=report, stop=stop)
     plot_losses(job.out)

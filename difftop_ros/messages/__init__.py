@@ -11,8 +11,10 @@ _WHERE = {
     "StaleObservation": "errors",
     "Observation": "pipeline",
     "ObservationPipeline": "pipeline",
-    "message_stamp": "pipeline",
-    "command_to_array": "joints",
+    "register": "pipeline",
+    "message_stamp": "types",
+    "array_to_command": "commands",
+    "command_to_array": "commands",
 }
 __all__ = sorted(_WHERE)
 

@@ -1,19 +1,35 @@
 """From measured points to the cloud a policy sees: finite → frame → crop → voxel → outliers → N farthest points.
 
 Cropping comes first because it is cheap and everything after it is not. Open3D does voxels and outliers, fpsample the
-farthest-point sampling; both are loaded only when a contract asks for them. Decoding messages is points.py's job.
+farthest-point sampling; both are loaded only when a contract asks for them. Reading messages is points.py's job.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from difftop_ros.contract import DepthCloudObs, PointCloudObs
+from difftop_ros.contract import CloudObs, DepthCloudObs, PointCloudObs
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.points import Points
+from difftop_ros.messages.images import decode_depth
+from difftop_ros.messages.points import Points, decode_point_cloud, depth_points
 
 
-def process_cloud(points: Points, obs: PointCloudObs | DepthCloudObs) -> np.ndarray:
+def point_cloud_frame(obs: PointCloudObs, messages: Mapping[str, Any]) -> np.ndarray:
+    """The frame of a PointCloud2 as process_cloud makes it. Raises ObservationError."""
+    return process_cloud(decode_point_cloud(messages[obs.topic], obs.topic, obs.color), obs)
+
+
+def depth_cloud_frame(obs: DepthCloudObs, messages: Mapping[str, Any]) -> np.ndarray:
+    """The frame of a depth Image and its CameraInfo as process_cloud makes it. Raises ObservationError."""
+    message, info = messages[obs.topic], messages[obs.camera_info]
+    depth = decode_depth(message, obs.topic)
+    return process_cloud(depth_points(depth, info, obs.depth_range_m, obs.topic, message.header.frame_id), obs)
+
+
+def process_cloud(points: Points, obs: CloudObs) -> np.ndarray:
     """Float32 (obs.points, 3), or (obs.points, 6) with colour 0..1; xyz [m] in obs.frame.
 
     Fewer points than asked for are repeated in order. Raises ObservationError for an unexpected frame id, for a cloud
@@ -35,7 +51,7 @@ def process_cloud(points: Points, obs: PointCloudObs | DepthCloudObs) -> np.ndar
     return np.concatenate([cloud[index], colour[index]], axis=1)
 
 
-def _into_frame(points: Points, obs: PointCloudObs | DepthCloudObs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _into_frame(points: Points, obs: CloudObs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     axes = (points.x, points.y, points.z)
     transform = obs.transform
     if points.frame_id == obs.frame:
@@ -46,25 +62,13 @@ def _into_frame(points: Points, obs: PointCloudObs | DepthCloudObs) -> tuple[np.
             f"cloud on '{obs.topic}' is in frame '{points.frame_id}'; the contract expects {known}: "
             f"give the contract a transform with from_frame: '{points.frame_id}'"
         )
-    rotation = rotation_matrix(transform.quat_xyzw).astype(np.float32)
+    rotation = transform.rotation.astype(np.float32)
     shift = np.array(transform.xyz, np.float32)
     moved = [r[0] * axes[0] + r[1] * axes[1] + r[2] * axes[2] + t for r, t in zip(rotation, shift, strict=True)]
     return moved[0], moved[1], moved[2]
 
 
-def rotation_matrix(quat_xyzw: tuple[float, float, float, float]) -> np.ndarray:
-    """Float64 (3, 3) of a quaternion (x, y, z, w), normalised first."""
-    x, y, z, w = np.array(quat_xyzw, np.float64) / np.linalg.norm(quat_xyzw)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _finite_and_cropped(xyz: tuple[np.ndarray, ...], obs: PointCloudObs | DepthCloudObs) -> np.ndarray:
+def _finite_and_cropped(xyz: tuple[np.ndarray, ...], obs: CloudObs) -> np.ndarray:
     """Indices of the points to keep; NaN fails every comparison and infinity every bound, so a crop drops both."""
     with np.errstate(invalid="ignore"):
         if obs.crop is None:
@@ -76,7 +80,7 @@ def _finite_and_cropped(xyz: tuple[np.ndarray, ...], obs: PointCloudObs | DepthC
         return np.flatnonzero(keep)
 
 
-def _complain_of_emptiness(xyz: tuple[np.ndarray, ...], obs: PointCloudObs | DepthCloudObs, measured: int) -> None:
+def _complain_of_emptiness(xyz: tuple[np.ndarray, ...], obs: CloudObs, measured: int) -> None:
     finite = np.isfinite(xyz[0]) & np.isfinite(xyz[1]) & np.isfinite(xyz[2])
     if obs.crop is None or not finite.any():
         raise ObservationError(
@@ -91,9 +95,7 @@ def _complain_of_emptiness(xyz: tuple[np.ndarray, ...], obs: PointCloudObs | Dep
     )
 
 
-def _thin(
-    cloud: np.ndarray, colour: np.ndarray | None, obs: PointCloudObs | DepthCloudObs
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _thin(cloud: np.ndarray, colour: np.ndarray | None, obs: CloudObs) -> tuple[np.ndarray, np.ndarray | None]:
     """Voxel grid, then statistical outliers, as the contract says. (n, 3) and (n, 3) | None in and out, float32."""
     if obs.voxel_m is None and obs.outliers is None:
         return cloud, colour

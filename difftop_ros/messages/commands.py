@@ -1,46 +1,83 @@
-"""Command messages out of arrays, for the three types of the contract. Whether one may be sent is the gate's matter."""
+"""Command messages out of arrays and back, for the three types of the contract. Whether one may be sent is the gate's.
+
+One encoder for whoever commands, policy or expert, so that a recorded demonstration and a policy's own command mean the
+same.
+"""
 
 from __future__ import annotations
 
-import array
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.messages.errors import ObservationError
+from difftop_ros.messages.joints import by_name, finite, indices, joint_state
+from difftop_ros.messages.types import NANO, Types, float_field
 
-Types = Callable[[str], Any]
+ARRAY = "std_msgs/msg/Float64MultiArray"
+JOINT_STATE = "sensor_msgs/msg/JointState"
+TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 
 
 def array_to_command(contract: Contract, values: np.ndarray, stamp_ns: int, types: Types) -> Any:
     """The command message for `values` float64 (A,) in the contract's joint order and the mode's unit.
 
-    types: ROS type name -> message class (rclpy's). A JointTrajectory has one point, to be reached one control period
-    from now, and a zero header stamp, which a joint trajectory controller reads as 'start on arrival': with a stamp it
-    would drop a point that reaches it late. Increments (delta_position) travel as positions.
+    types: see types.py. A JointTrajectory has one point, to be reached one control period from now, and a zero header
+    stamp, which a joint trajectory controller reads as 'start on arrival': with a stamp it would drop a point that
+    reaches it late. Increments (delta_position) travel as positions.
     """
     command = contract.command
-    numbers = array.array("d", np.asarray(values, dtype=np.float64).tobytes())
-    message = types(command.type)()
-    if command.type == "std_msgs/msg/Float64MultiArray":
-        message.data = numbers
+    field = "velocity" if command.mode == "velocity" else "position"
+    if command.type == JOINT_STATE:
+        message = joint_state(types, command.joint_names, 0.0, **{field: values})
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NANO)
         return message
-    if command.type == "sensor_msgs/msg/JointState":
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
-        message.name = command.joint_names
-        if command.mode == "velocity":
-            message.velocity = numbers
-        else:
-            message.position = numbers
+    message = types(command.type)()
+    if command.type == ARRAY:
+        message.data = float_field(types, values)
         return message
     point = types("trajectory_msgs/msg/JointTrajectoryPoint")()
-    if command.mode == "velocity":
-        point.velocities = numbers
-    else:
-        point.positions = numbers
-    period_ns = round(1e9 / contract.control_rate_hz)
-    point.time_from_start.sec, point.time_from_start.nanosec = divmod(period_ns, 1_000_000_000)
+    point.positions = point.velocities = point.accelerations = point.effort = float_field(types, np.empty(0))
+    setattr(point, "velocities" if field == "velocity" else "positions", float_field(types, values))
+    point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(1e9 / contract.control_rate_hz), NANO)
     message.joint_names = command.joint_names
     message.points = [point]
     return message
+
+
+def command_to_array(contract: Contract, message: Any) -> np.ndarray:
+    """The commanded action float64 (A,) in the contract's joint order and unit.
+
+    A JointTrajectory counts by its first point with time_from_start > 0 (what the robot is to reach next), else by its
+    last point. delta_position increments travel in JointState.position. Raises ObservationError.
+    """
+    command = contract.command
+    where = f"{command.type.rsplit('/', 1)[-1]} on '{command.topic}'"
+    field = "velocity" if command.mode == "velocity" else "position"
+    names = command.joint_names
+    if command.type == JOINT_STATE:
+        return by_name(message, field, names, where)
+    if command.type == TRAJECTORY:
+        return _from_trajectory(message, field, names, where)
+    values = np.asarray(message.data, dtype=np.float64)
+    if values.shape != (len(names),):
+        raise ObservationError(
+            f"{where} has {values.size} values; the contract expects {len(names)} in the order {names}"
+        )
+    return finite(values, names, field, where)
+
+
+def _from_trajectory(message: Any, field: str, names: list[str], where: str) -> np.ndarray:
+    if not len(message.points):
+        raise ObservationError(f"{where} has no points; expected at least one")
+    ahead = [p for p in message.points if (p.time_from_start.sec, p.time_from_start.nanosec) > (0, 0)]
+    point = ahead[0] if ahead else message.points[-1]
+    values = np.asarray(point.positions if field == "position" else point.velocities, dtype=np.float64)
+    index = indices(list(message.joint_names), names, where)
+    if values.size != len(message.joint_names):
+        raise ObservationError(
+            f"{where} has {values.size} {field} values for {len(message.joint_names)} joint names; the contract's mode "
+            f"needs '{field}' for each"
+        )
+    return finite(values[index], names, field, where)

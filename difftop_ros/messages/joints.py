@@ -1,70 +1,53 @@
-"""JointState to frames and command messages to arrays, by joint name. Making commands is the policy node's job."""
+"""JointState to arrays, by joint name, and back. Commands, though they may be JointStates, are commands.py's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract, JointStateObs
+from difftop_ros.contract import JointStateObs
 from difftop_ros.messages.errors import ObservationError
+from difftop_ros.messages.types import Types, float_field, stamped
 
 
-def decode_joint_state(message: Any, obs: JointStateObs) -> np.ndarray:
+def joint_frame(obs: JointStateObs, messages: Mapping[str, Any]) -> np.ndarray:
     """Float32 (len(fields) * len(joints),), field-major, joints in the contract's order. Raises ObservationError."""
-    columns = [_by_name(message, field, list(obs.joints), f"JointState on '{obs.topic}'") for field in obs.fields]
-    return np.concatenate(columns).astype(np.float32)
+    message, where = messages[obs.topic], f"JointState on '{obs.topic}'"
+    return np.concatenate([by_name(message, f, list(obs.joints), where) for f in obs.fields]).astype(np.float32)
 
 
-def command_to_array(contract: Contract, message: Any) -> np.ndarray:
-    """The commanded action float64 (A,) in the contract's joint order and unit.
-
-    A JointTrajectory counts by its first point with time_from_start > 0 (what the robot is to reach next), else by its
-    last point. delta_position increments travel in JointState.position. Raises ObservationError.
-    """
-    command = contract.command
-    where = f"{command.type.rsplit('/', 1)[-1]} on '{command.topic}'"
-    field = "velocity" if command.mode == "velocity" else "position"
-    names = command.joint_names
-    if command.type == "sensor_msgs/msg/JointState":
-        return _by_name(message, field, names, where)
-    if command.type == "trajectory_msgs/msg/JointTrajectory":
-        return _from_trajectory(message, field, names, where)
-    values = np.asarray(message.data, dtype=np.float64)
-    if values.shape != (len(names),):
-        raise ObservationError(
-            f"{where} has {values.size} values; the contract expects {len(names)} in the order {names}"
-        )
-    return _finite(values, names, field, where)
+def joint_state(
+    types: Types,
+    names: Sequence[str],
+    time_s: float,
+    position: np.ndarray | None = None,
+    velocity: np.ndarray | None = None,
+    effort: np.ndarray | None = None,
+) -> Any:
+    """sensor_msgs/msg/JointState; each of position, velocity and effort (n,) may be absent."""
+    message = stamped(types, "sensor_msgs/msg/JointState", time_s, "")
+    message.name = list(names)
+    for field, values in (("position", position), ("velocity", velocity), ("effort", effort)):
+        setattr(message, field, float_field(types, np.empty(0) if values is None else values))
+    return message
 
 
-def _from_trajectory(message: Any, field: str, names: list[str], where: str) -> np.ndarray:
-    if not len(message.points):
-        raise ObservationError(f"{where} has no points; expected at least one")
-    ahead = [p for p in message.points if (p.time_from_start.sec, p.time_from_start.nanosec) > (0, 0)]
-    point = ahead[0] if ahead else message.points[-1]
-    values = np.asarray(point.positions if field == "position" else point.velocities, dtype=np.float64)
-    index = _indices(list(message.joint_names), names, where)
-    if values.size != len(message.joint_names):
-        raise ObservationError(
-            f"{where} has {values.size} {field} values for {len(message.joint_names)} joint names; the contract's mode "
-            f"needs '{field}' for each"
-        )
-    return _finite(values[index], names, field, where)
-
-
-def _by_name(message: Any, field: str, names: list[str], where: str) -> np.ndarray:
+def by_name(message: Any, field: str, names: list[str], where: str) -> np.ndarray:
+    """Float64 (n,): `field` of a JointState for `names`, in their order. Raises ObservationError."""
     present = list(message.name)
-    index = _indices(present, names, where)
+    index = indices(present, names, where)
     values = np.asarray(getattr(message, field), dtype=np.float64)
     if values.size != len(present):
         raise ObservationError(
             f"{where} has {values.size} {field} values for {len(present)} names; the contract needs '{field}' for each"
         )
-    return _finite(values[index], names, field, where)
+    return finite(values[index], names, field, where)
 
 
-def _indices(present: list[str], names: list[str], where: str) -> list[int]:
+def indices(present: list[str], names: list[str], where: str) -> list[int]:
+    """Where each of `names` stands in `present`. Raises ObservationError naming those that do not."""
     lacking = [name for name in names if name not in present]
     if lacking:
         shown = ", ".join(f"'{name}'" for name in lacking)
@@ -72,7 +55,8 @@ def _indices(present: list[str], names: list[str], where: str) -> list[int]:
     return [present.index(name) for name in names]
 
 
-def _finite(values: np.ndarray, names: list[str], field: str, where: str) -> np.ndarray:
+def finite(values: np.ndarray, names: list[str], field: str, where: str) -> np.ndarray:
+    """`values` as they are. Raises ObservationError naming the joints whose value is not finite."""
     if not np.all(np.isfinite(values)):
         bad = [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]
         raise ObservationError(f"{where} has a {field} that is not finite for {bad}; expected numbers")

@@ -6,19 +6,20 @@ Reading bags, subscribing to topics and stacking history are done by those who c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract, DepthCloudObs, ImageObs, JointStateObs, PointCloudObs
-from difftop_ros.messages.clouds import process_cloud
+from difftop_ros.contract import Contract
+from difftop_ros.contract import Observation as ObservationKind
+from difftop_ros.contract.observations import register_kind
+from difftop_ros.messages.clouds import depth_cloud_frame, point_cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
-from difftop_ros.messages.joints import decode_joint_state
-from difftop_ros.messages.points import DepthProjector, decode_point_cloud
+from difftop_ros.messages.images import image_frame
+from difftop_ros.messages.joints import joint_frame
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
 GRID_TOLERANCE_NS = 100_000
 # A stamp this far ahead of `now` is another clock, not jitter.
@@ -41,12 +42,24 @@ class Observation:
     stale: tuple[str, ...] = field(default=())
 
 
-def message_stamp(clock: str, message: Any, receive_ns: int) -> int:
-    """Time of a message [ns]: its header stamp under clock 'header' (if it has a header), else when it was received."""
-    header = getattr(message, "header", None)
-    if clock == "receive" or header is None:
-        return receive_ns
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+# kind -> the function that makes a frame from an observation's own section and its messages by topic
+Decoder = Callable[[Any, Mapping[str, Any]], np.ndarray]
+DECODERS: dict[str, Decoder] = {
+    "joint_state": joint_frame,
+    "image": image_frame,
+    "point_cloud": point_cloud_frame,
+    "depth_cloud": depth_cloud_frame,
+}
+
+
+def register(kind: str, observation: type[ObservationKind], decode: Decoder) -> None:
+    """Add a kind of observation: contracts may use it, and `decode(section, messages by topic)` makes its frames.
+
+    The frame must have the section's shape and dtype; raise ObservationError for a message that cannot become one.
+    Raises UserError when the kind is taken.
+    """
+    register_kind(kind, observation)
+    DECODERS[kind] = decode
 
 
 class ObservationPipeline:
@@ -61,15 +74,17 @@ class ObservationPipeline:
         self.topics: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.spec: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-        self._projectors: dict[str, DepthProjector] = {}
         self._cache: dict[str, tuple[tuple[Any, ...], np.ndarray]] = {}
         for key, obs in contract.observations.items():
-            self.inputs[key] = (obs.topic, obs.camera_info) if isinstance(obs, DepthCloudObs) else (obs.topic,)
-            self._add_topic(obs.topic, obs.type)
-            if isinstance(obs, DepthCloudObs):
-                self._add_topic(obs.camera_info, CAMERA_INFO)
-                self._projectors[key] = DepthProjector()
-            self.spec[key] = _frame_spec(obs)
+            if obs.kind not in DECODERS:
+                raise ObservationError(
+                    f"observation '{key}' is of kind '{obs.kind}', which has no decoder; give it one with "
+                    "difftop_ros.messages.register"
+                )
+            self.inputs[key] = tuple(obs.topics)
+            for topic, kind in obs.topics.items():
+                self._add_topic(topic, kind)
+            self.spec[key] = (obs.shape, obs.dtype)
 
     def _add_topic(self, topic: str, kind: str) -> None:
         if self.topics.setdefault(topic, kind) != kind:
@@ -83,29 +98,19 @@ class ObservationPipeline:
         obs = self.contract.observations[key]
         message = messages[obs.topic]
         try:
-            return self._decode(key, obs, message, messages)
+            frame = DECODERS[obs.kind](obs, messages)
         except AttributeError as error:
             raise ObservationError(
                 f"message on '{obs.topic}' is a {type(message).__name__}, expected {obs.type} ({error}): "
                 "correct the observation's type or topic"
             ) from None
-
-    def _decode(self, key: str, obs: Any, message: Any, messages: Mapping[str, Any]) -> np.ndarray:
-        if isinstance(obs, JointStateObs):
-            return decode_joint_state(message, obs)
-        if isinstance(obs, ImageObs):
-            from difftop_ros.messages.images import decode_colour, decode_compressed, process_image
-
-            compressed = obs.type.endswith("CompressedImage")
-            return process_image((decode_compressed if compressed else decode_colour)(message, obs.topic), obs)
-        if isinstance(obs, PointCloudObs):
-            return process_cloud(decode_point_cloud(message, obs.topic, obs.color), obs)
-        from difftop_ros.messages.images import decode_depth
-
-        depth = decode_depth(message, obs.topic)
-        info = messages[obs.camera_info]
-        points = self._projectors[key].points(depth, info, obs.depth_range_m, obs.topic, message.header.frame_id)
-        return process_cloud(points, obs)
+        if (frame.shape, frame.dtype) != self.spec[key]:
+            shape, dtype = self.spec[key]
+            raise ObservationError(
+                f"observation '{key}': the decoder of kind '{obs.kind}' gave {frame.dtype} {frame.shape}, the kind "
+                f"says {dtype} {shape}: correct one of them"
+            )
+        return frame
 
     def observe(self, latest: Mapping[str, tuple[int, Any]], now_ns: int, *, hold: bool = False) -> Observation:
         """The observation at time `now_ns` from the newest message of each topic, topic -> (stamp [ns], message).
@@ -155,11 +160,3 @@ class ObservationPipeline:
             raise
         self._cache[key] = (current, frame)
         return frame
-
-
-def _frame_spec(obs: Any) -> tuple[tuple[int, ...], np.dtype]:
-    if isinstance(obs, JointStateObs):
-        return (len(obs.fields) * len(obs.joints),), np.dtype(np.float32)
-    if isinstance(obs, ImageObs):
-        return (*obs.resize, 3), np.dtype(np.uint8)
-    return (obs.points, 6 if obs.color else 3), np.dtype(np.float32)

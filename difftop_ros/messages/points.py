@@ -1,4 +1,4 @@
-"""Point sources: PointCloud2 and depth Image + CameraInfo to planar points. What is done with them is clouds.py's job.
+"""Point sources: PointCloud2 to planar points and back, depth pictures to points. Clouds for a policy: clouds.py.
 
 Points travel as three contiguous arrays (x, y, z) because cropping axis by axis is several times faster than on (n, 3),
 and colour is read only for the points that are left.
@@ -6,17 +6,19 @@ and colour is read only for the points that are left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.images import raw_bytes
+from difftop_ros.messages.types import Types, byte_field, raw_bytes, stamped
 
 _DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+_FLOAT32 = 7
 
 
 @dataclass(frozen=True)
@@ -111,48 +113,103 @@ def _colour_reader(table: np.ndarray, names: list[str], topic: str) -> Callable[
     return packed if len(names) == 1 else separate
 
 
-class DepthProjector:
-    """Depth pictures to points. Keeps the rays of the last camera, so that a frame costs three multiplications."""
+def depth_points(depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str) -> Points:
+    """Points of `depth` float32 (h, w) [m] seen by the camera `info` describes; unmeasured pixels left out.
 
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
-        self._rays: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))
+    Raises ObservationError for a CameraInfo that does not belong to the picture or cannot be used.
+    """
+    k, d = tuple(map(float, info.k)), tuple(map(float, info.d))
+    if (int(info.height), int(info.width)) != depth.shape:
+        raise ObservationError(
+            f"depth Image on '{topic}' is {depth.shape[1]} x {depth.shape[0]}, its CameraInfo says {info.width} x "
+            f"{info.height}; give the camera_info topic that belongs to the depth picture"
+        )
+    if not (np.all(np.isfinite(k)) and k[0] > 0 and k[4] > 0):
+        raise ObservationError(
+            f"CameraInfo for '{topic}' has K = {list(k)}; expected positive focal lengths: calibrate the camera"
+        )
+    if any(d) and info.distortion_model not in ("plumb_bob", "rational_polynomial"):
+        raise ObservationError(
+            f"CameraInfo for '{topic}' has distortion model {info.distortion_model!r}; expected 'plumb_bob' or "
+            "'rational_polynomial': use the rectified depth topic"
+        )
+    x_ray, y_ray = _rays(k, d, depth.shape)
+    z = depth.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        kept = np.flatnonzero((z >= near_far[0]) & (z <= near_far[1]))
+    z = z[kept]
+    return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id)
 
-    def points(self, depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str) -> Points:
-        """Points of `depth` float32 (h, w) [m] seen by the camera `info` describes; unmeasured pixels left out."""
-        x_ray, y_ray = self._camera(info, depth.shape, topic)
-        z = depth.reshape(-1)
-        with np.errstate(invalid="ignore"):
-            kept = np.flatnonzero((z >= near_far[0]) & (z <= near_far[1]))
-        z = z[kept]
-        return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id)
 
-    def _camera(self, info: Any, shape: tuple[int, ...], topic: str) -> tuple[np.ndarray, np.ndarray]:
-        k, d = tuple(float(v) for v in info.k), tuple(float(v) for v in info.d)
-        key = (k, d, info.distortion_model, shape, int(info.height), int(info.width))
-        if key == self._key:
-            return self._rays
-        if (int(info.height), int(info.width)) != shape:
-            raise ObservationError(
-                f"depth Image on '{topic}' is {shape[1]} x {shape[0]}, its CameraInfo says {info.width} x "
-                f"{info.height}; give the camera_info topic that belongs to the depth picture"
-            )
-        if not (np.all(np.isfinite(k)) and k[0] > 0 and k[4] > 0):
-            raise ObservationError(
-                f"CameraInfo for '{topic}' has K = {list(k)}; expected positive focal lengths: calibrate the camera"
-            )
-        rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-        pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
-        matrix = np.array(k).reshape(3, 3)
-        if not any(d):
-            rays = (pixels[:, 0] - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
-        elif info.distortion_model in ("plumb_bob", "rational_polynomial"):
-            rays = cv2.undistortPoints(pixels, matrix, np.array(d))[:, 0]
-        else:
-            raise ObservationError(
-                f"CameraInfo for '{topic}' has distortion model {info.distortion_model!r}; expected 'plumb_bob' or "
-                "'rational_polynomial': use the rectified depth topic"
-            )
-        self._rays = (rays[:, 0].astype(np.float32), rays[:, 1].astype(np.float32))
-        self._key = key
-        return self._rays
+@lru_cache(maxsize=8)  # with a camera's rays kept, a frame costs three multiplications
+def _rays(k: tuple[float, ...], d: tuple[float, ...], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """x / z and y / z of every pixel, float32 (h * w,) each."""
+    rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
+    matrix = np.array(k).reshape(3, 3)
+    if any(d):
+        rays = cv2.undistortPoints(pixels, matrix, np.array(d))[:, 0]
+    else:
+        rays = (pixels[:, 0] - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
+    return rays[:, 0].astype(np.float32), rays[:, 1].astype(np.float32)
+
+
+def point_cloud2(
+    types: Types,
+    xyz: np.ndarray,
+    time_s: float,
+    frame: str,
+    rgb: np.ndarray | None = None,
+    *,
+    order: Sequence[str] = ("x", "y", "z", "rgb"),
+    padding: int = 0,
+    row_padding: int = 0,
+    big_endian: bool = False,
+) -> Any:
+    """sensor_msgs/msg/PointCloud2 from xyz float32 (..., 3) [m] and, if given, rgb uint8 (..., 3).
+
+    (h, w, 3) makes an organised cloud, (n, 3) a flat one. Colour is packed as 0x00RRGGBB into a FLOAT32 field 'rgb'.
+    `order` places the fields, `padding` adds bytes before each field, `row_padding` adds bytes at the end of each row,
+    `big_endian` swaps bytes: drivers differ in all of these.
+    """
+    height, width = (1, xyz.shape[0]) if xyz.ndim == 2 else xyz.shape[:2]
+    names = [n for n in order if n != "rgb" or rgb is not None]
+    stride = 4 + padding
+    step = stride * len(names)
+    row_step = step * width + row_padding
+    kind = ">f4" if big_endian else "<f4"
+    if names == ["x", "y", "z", "rgb"] and not (padding or row_padding or big_endian):
+        buffer = np.empty((height, width, 4), np.float32)
+        buffer[..., :3] = xyz.reshape(height, width, 3)
+        buffer[..., 3] = _packed(rgb, height, width)
+    else:
+        buffer = np.zeros((height, row_step), np.uint8)
+        points = buffer[:, : step * width].reshape(height, width, step)
+        values = dict(zip("xyz", np.moveaxis(xyz.reshape(height, width, 3), -1, 0), strict=True))
+        if rgb is not None:
+            values["rgb"] = _packed(rgb, height, width)
+        for i, name in enumerate(names):
+            start = i * stride + padding
+            points[..., start : start + 4] = values[name].astype(kind)[..., None].view(np.uint8)
+    message = stamped(types, "sensor_msgs/msg/PointCloud2", time_s, frame)
+    message.height, message.width = height, width
+    message.fields = [_point_field(types, name, i * stride + padding) for i, name in enumerate(names)]
+    message.is_bigendian = big_endian
+    message.point_step, message.row_step = step, row_step
+    message.data = byte_field(types, buffer)
+    message.is_dense = bool(np.isfinite(xyz).all())
+    return message
+
+
+def _point_field(types: Types, name: str, offset: int) -> Any:
+    field = types("sensor_msgs/msg/PointField")()
+    field.name, field.offset, field.datatype, field.count = name, offset, _FLOAT32, 1
+    return field
+
+
+def _packed(rgb: np.ndarray | None, height: int, width: int) -> np.ndarray:
+    """Colours (..., 3) uint8 as float32 (h, w) whose bits are 0x00RRGGBB."""
+    if rgb is None:
+        raise ValueError("the field order names 'rgb' but no colours were given")
+    wide = rgb.reshape(height, width, 3).astype(np.uint32)
+    return ((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]).view(np.float32)

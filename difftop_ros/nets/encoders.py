@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
     pass before it looks somewhere.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int, sharpness: float = 10.0) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int, sharpness: float) -> None:
         super().__init__()
         self.sharpness = sharpness
         first, second, third = widths
@@ -104,7 +104,7 @@ class JointEncoder(nn.Module):
 class ObservationEncoder(nn.Module):
     """One encoder per observation key, applied to each of the `obs_steps` frames, concatenated, projected to `latent`.
 
-    spec: key -> ('joints' | 'cloud' | 'image', frame shape). image: 'cnn' (small, spatial softmax) or 'resnet18'; every
+    spec: key -> ('vector' | 'cloud' | 'image', frame shape). image: 'cnn' (small, spatial softmax) or 'resnet18'; every
     camera has its own. fused=False leaves the projection out, for policies that fuse the frames in their own way.
     """
 
@@ -113,20 +113,20 @@ class ObservationEncoder(nn.Module):
         spec: Mapping[str, tuple[str, tuple[int, ...]]],
         obs_steps: int,
         latent: int,
-        point_widths: Sequence[int] = (64, 64, 128),
-        image_widths: Sequence[int] = (16, 32, 64),
-        keypoints: int = 16,
-        feature: int = 64,
-        image: str = "cnn",
-        image_sharpness: float = 10.0,
+        point_widths: Sequence[int],
+        image_widths: Sequence[int],
+        keypoints: int,
+        image: str,
+        image_sharpness: float,
         fused: bool = True,
+        feature: int = 64,
     ) -> None:
         super().__init__()
         self.kinds = {key: kind for key, (kind, _) in spec.items()}
         self.frame_size = feature * len(spec)
         self.encoders = nn.ModuleDict()
         for key, (kind, shape) in spec.items():
-            if kind == "joints":
+            if kind == "vector":
                 self.encoders[key] = JointEncoder(shape[0], feature)
             elif kind == "cloud":
                 self.encoders[key] = PointCloudEncoder(shape[1], point_widths, keypoints, feature)

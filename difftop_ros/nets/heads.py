@@ -82,7 +82,7 @@ class ChunkCost(nn.Module):
 class RolloutCost(nn.Module):
     """Learned cost of a chunk rolled out in a latent state: the imitation form of arXiv 2402.05421 with its dynamics.
 
-    z_0 = W z, z_{t+1} = z_t + d(z_t, a_t); cost 1/2 ||f(z_t, a_t, code)||^2 a knot,
+    z_0 = W z, z_{t+1} = z_t + d(z_t, a_t); cost 1/2 ||f(z_t, a_t, code)||^2 a step,
     1/2 ||g(z_H, code)||^2 at the end.
     """
 
@@ -98,7 +98,7 @@ class RolloutCost(nn.Module):
         return state + self.change(torch.cat([state, action], dim=1))
 
     def stage(self, state: Tensor, action: Tensor, code: Tensor) -> Tensor:
-        """Minus the cost of one knot, (B,)."""
+        """Minus the cost of one step, (B,)."""
         return -0.5 * self.stage_cost(torch.cat([state, action, code], dim=1)).square().sum(1)
 
     def final(self, state: Tensor, code: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A 1-D U-Net over the knots of an action chunk, conditioned by FiLM: the denoiser of the diffusion policy.
+"""A 1-D U-Net over the steps of an action chunk, conditioned by FiLM: the denoiser of the diffusion policy.
 
 After Diffusion Policy (arXiv 2303.04137), section 3 and appendix: convolutions along time, the condition scales and
 shifts every block. Any horizon: what was halved is brought back to the length of its skip connection.
@@ -28,11 +28,11 @@ class FilmBlock(nn.Module):
         self.film = nn.Linear(condition, 2 * outputs)
         self.shortcut = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, knots: Tensor, condition: Tensor) -> Tensor:
-        """knots (B, inputs, T), condition (B, condition) -> (B, outputs, T)."""
+    def forward(self, steps: Tensor, condition: Tensor) -> Tensor:
+        """steps (B, inputs, T), condition (B, condition) -> (B, outputs, T)."""
         scale, shift = self.film(condition).unsqueeze(2).chunk(2, dim=1)
-        hidden = functional.silu(self.first(knots)) * (1 + scale) + shift
-        return functional.silu(self.second(hidden)) + self.shortcut(knots)
+        hidden = functional.silu(self.first(steps)) * (1 + scale) + shift
+        return functional.silu(self.second(hidden)) + self.shortcut(steps)
 
 
 class ConditionalUnet(nn.Module):
@@ -57,10 +57,10 @@ class ConditionalUnet(nn.Module):
     def forward(self, chunk: Tensor, level: Tensor, features: Tensor) -> Tensor:
         """chunk (B, H, A), level (B,) noise step, features (B, F) -> (B, H, A)."""
         condition = self.condition(torch.cat([features, self._waves(level).to(features.dtype)], dim=1))
-        knots = self.enter(chunk.transpose(1, 2), condition)
-        low = self.middle(self.low(self.halve(knots), condition), condition)
-        back = functional.interpolate(low, size=knots.shape[2], mode="nearest")
-        return self.out(self.leave(torch.cat([back, knots], dim=1), condition)).transpose(1, 2)
+        steps = self.enter(chunk.transpose(1, 2), condition)
+        low = self.middle(self.low(self.halve(steps), condition), condition)
+        back = functional.interpolate(low, size=steps.shape[2], mode="nearest")
+        return self.out(self.leave(torch.cat([back, steps], dim=1), condition)).transpose(1, 2)
 
     def _waves(self, level: Tensor) -> Tensor:
         half = self.LEVELS // 2

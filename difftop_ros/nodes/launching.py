@@ -46,8 +46,7 @@ def parameter_arguments(table: Iterable[Parameter], renamed: Mapping[str, str] |
     from launch.actions import DeclareLaunchArgument
 
     return [
-        DeclareLaunchArgument((renamed or {}).get(p.name, p.name), default_value="", description=p.description)
-        for p in table
+        DeclareLaunchArgument((renamed or {}).get(p.name, p.name), default_value="", description=p.text) for p in table
     ]
 
 

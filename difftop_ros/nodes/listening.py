@@ -9,8 +9,7 @@ from typing import Any
 from difftop_ros.contract import Contract
 from difftop_ros.data.bags.check import SAMPLES, Offer, wanted_topics
 from difftop_ros.data.bags.timing import Timing
-from difftop_ros.data.episodes.ingest import header_stamp
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import header_stamp, ros_types
 from difftop_ros.nodes.topics import TopicFollower
 
 DISCOVERY_S = 3.0  # at most, until every topic has a publisher

@@ -1,12 +1,13 @@
 """Raw subscriptions that follow what is published: found in the graph, with a QoS every publisher can serve.
 
-A callback gets the serialised bytes and when they came. What is done with them is recorder_node.py's job.
+A callback gets the serialised bytes and when they came. What is done with them is the caller's matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -14,9 +15,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from difftop_ros.data.bags.reader import topic_finding
+from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.errors import UserError
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 
 DEPTH = 500  # messages DDS keeps for us while the process is busy
 OnMessage = Callable[[str, bytes, int], None]
@@ -73,18 +74,18 @@ class TopicFollower:
             return
         qos = _servable(offered)
 
-        def received(raw: bytes) -> None:
-            now = self._node.get_clock().now().nanoseconds
-            followed = self._followed[topic]
-            followed.count += 1
-            followed.last_ns = now
-            self._on_message(topic, raw, now)
-
         # Entered first: another thread may deliver a message before create_subscription returns.
         followed = self._followed[topic] = _Followed(kind, qos, None, offered, count)
         followed.subscription = self._node.create_subscription(
-            message_class, topic, received, qos, raw=True, callback_group=self._group
+            message_class, topic, partial(self._received, topic), qos, raw=True, callback_group=self._group
         )
+
+    def _received(self, topic: str, raw: bytes) -> None:
+        now = self._node.get_clock().now().nanoseconds
+        followed = self._followed[topic]
+        followed.count += 1
+        followed.last_ns = now
+        self._on_message(topic, raw, now)
 
     @property
     def types(self) -> dict[str, str]:

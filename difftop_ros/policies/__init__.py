@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import (
     DecoderOptions,
     OwnOptions,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss
     from difftop_ros.policies.difftop import DifftopNet
     from difftop_ros.policies.net import PolicyNet, make_net
-    from difftop_ros.policies.policy import Policy, PolicyOutput, load_policy, resolve_device
+    from difftop_ros.policies.policy import Policy, load_policy, resolve_device
     from difftop_ros.policies.pretrained_base import take_base, with_sizes_of_base
     from difftop_ros.policies.residual import ResidualNet
 
@@ -29,7 +30,7 @@ _WITH_TORCH = {
     "decoder": ("Box", "Decoder", "Encoding", "Noise", "Sizes", "TrainingLoss"),
     "difftop": ("DifftopNet",),
     "net": ("PolicyNet", "make_net"),
-    "policy": ("Policy", "PolicyOutput", "load_policy", "resolve_device"),
+    "policy": ("Policy", "load_policy", "resolve_device"),
     "pretrained_base": ("take_base", "with_sizes_of_base"),
     "residual": ("ResidualNet",),
 }
@@ -41,11 +42,11 @@ __all__ = [
     "Encoding",
     "Noise",
     "OwnOptions",
+    "PlanResult",
     "Policy",
     "PolicyConfig",
     "PolicyError",
     "PolicyNet",
-    "PolicyOutput",
     "RefiningOptions",
     "ResidualNet",
     "Sizes",

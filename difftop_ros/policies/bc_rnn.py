@@ -1,7 +1,7 @@
 """BC-RNN: an LSTM over the window's frames and a mixture of Gaussians over the chunk.
 
 After robomimic (Mandlekar et al. 2021, arXiv 2108.03298), BC-RNN-GMM: two LSTM layers, 5 modes, acting with almost no
-noise. Different: the mixture is over the whole chunk (with horizon 1 it is robomimic's), so that its knots agree on the
+noise. Different: the mixture is over the whole chunk (with horizon 1 it is robomimic's), so that its steps agree on the
 mode; the recurrence runs over the window and carries no state from plan to plan; the means need no tanh, as scaled
 actions are within [-1, 1] already.
 """

@@ -109,13 +109,13 @@ class DifftopOptions(RefiningOptions):
     name = "difftop"
     network = "difftop_ros.policies.difftop:DifftopNet"
 
-    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho ||a - a_base||^2, in scaled actions: "
+    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho (a - a_base)^2, in scaled actions: "
                             "higher stays nearer to the base's plan")  # fmt: skip
     dynamics: Literal["none", "latent"] = Field(
         "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
     )
     solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
-                        "for latent dynamics; the others: docs/trajopt.md")  # fmt: skip
+                        "for latent dynamics; the others: docs/reference/trajopt.md")  # fmt: skip
     iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
     cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
     code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")

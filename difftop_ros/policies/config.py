@@ -124,7 +124,8 @@ class PolicyConfig(Options):
     error = PolicyError
 
     policy: Annotated[str, OneOf(policy_names)] = Field(
-        "difftop", description="difftop: the optimiser refines a base; the others: baselines (docs/policies.md)"
+        "difftop",
+        description="difftop: the optimiser refines a base; the others: baselines (docs/reference/policies.md)",
     )
     horizon: int = Field(16, ge=1, description="steps of a plan, at the contract's rate_hz")
     obs_steps: int = Field(1, ge=1, description="frames of history the policy sees")

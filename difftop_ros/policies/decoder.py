@@ -81,7 +81,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
-        """expert (B, H, A) scaled; weight (B, H, 1), mean 1, 0 where a knot is padding that must not count."""
+        """expert (B, H, A) scaled; weight (B, H, 1), mean 1, 0 where a step is padding that must not count."""
 
     @abstractmethod
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:

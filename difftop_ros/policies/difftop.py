@@ -32,7 +32,7 @@ from difftop_ros.trajopt import (
     solve,
 )
 
-RIVAL_CODES = 4  # codes of the prior that a plan is ranked against in training
+OTHER_CODES = 4  # codes of the prior that a plan is ranked against in training
 RANK_WEIGHT = 0.1
 
 
@@ -164,7 +164,7 @@ class DifftopNet(PolicyNet):
     def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """The base's own loss, the plan's squared error with the posterior's code, and the KL to the prior."""
         of_base = self.base.loss(encoding, expert, weight, box)
-        # the base is trained by its own loss alone, so that "its own base" stays a fair rival
+        # the base is trained by its own loss alone, so that "its own base" stays a fair baseline
         with torch.no_grad():
             base = self.base.propose(encoding, expert, box)
         mean, log_variance = self.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
@@ -190,7 +190,7 @@ class DifftopNet(PolicyNet):
         theorem the optimal costs are differentiated at fixed plans. The codes learn nothing here: they would flee.
         """
         cost = self.problem(encoding, code, base, box).cost(plan)
-        times = min(self.own.code_samples, RIVAL_CODES)
+        times = min(self.own.code_samples, OTHER_CODES)
         codes = self.codes(encoding, base, times, Noise()).detach().flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
         problem = self.problem(encoding.repeat(times), codes, bases, (low, high))

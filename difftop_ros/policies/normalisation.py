@@ -8,31 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difftop_ros.contract import Contract, ImageObs, JointStateObs
+from difftop_ros.contract import Contract
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 
 
 def observation_spec(contract: Contract) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """key -> ('joints' | 'cloud' | 'image', frame shape), in the contract's order."""
-    spec: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for key, obs in contract.observations.items():
-        if isinstance(obs, JointStateObs):
-            spec[key] = ("joints", (len(obs.joints) * len(obs.fields),))
-        elif isinstance(obs, ImageObs):
-            spec[key] = ("image", (*obs.resize, 3))
-        else:
-            spec[key] = ("cloud", (obs.points, 6 if obs.color else 3))
-    return spec
+    """key -> ('vector' | 'cloud' | 'image', frame shape), in the contract's order."""
+    return {key: (obs.modality, obs.shape) for key, obs in contract.observations.items()}
 
 
 def positions(contract: Contract) -> dict[str, tuple[str, int]]:
     """Joint -> the observation key and the index of its measured position in that frame."""
-    places = {}
-    for key, obs in contract.observations.items():
-        if isinstance(obs, JointStateObs) and "position" in obs.fields:
-            start = obs.fields.index("position") * len(obs.joints)
-            places.update({joint: (key, start + i) for i, joint in enumerate(obs.joints)})
-    return places
+    return {joint: (key, index) for key, obs in contract.observations.items() for joint, index in obs.positions.items()}
 
 
 def measured_positions(contract: Contract) -> list[tuple[str, int]]:
@@ -68,7 +55,7 @@ class ObservationNormaliser(nn.Module):
         self.kinds = {key: kind for key, (kind, _) in observation_spec(contract).items()}
         for key, (kind, shape) in observation_spec(contract).items():
             if kind != "image":
-                size = shape[0] if kind == "joints" else shape[1]
+                size = shape[0] if kind == "vector" else shape[1]
                 self.register_buffer(f"mean_{key}", torch.zeros(size))
                 self.register_buffer(f"scale_{key}", torch.ones(size))
 
@@ -84,7 +71,7 @@ class ObservationNormaliser(nn.Module):
         if kind == "cloud":
             std[:3] = max(float(np.sqrt(np.square(std[:3]).mean())), 1e-3)
             mean[3:], std[3:] = 0.5, 0.5
-        if kind == "joints":
+        if kind == "vector":
             std = np.maximum(std, 1e-2)  # a joint that hardly moved in the data must not be blown up
         self.get_buffer(f"mean_{key}").copy_(torch.from_numpy(mean))
         self.get_buffer(f"scale_{key}").copy_(torch.from_numpy(std))
@@ -105,7 +92,7 @@ class ObservationNormaliser(nn.Module):
 
 
 class ActionScaler(nn.Module):
-    """Commands in contract units <-> scaled actions in [-1, 1], per knot and joint.
+    """Commands in contract units <-> scaled actions in [-1, 1], per step and joint.
 
     With action_frame 'relative' the scaled action is the offset from the position measured at the observation.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from torch import Tensor
 
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.costs import CostTerm, InUnits
+from difftop_ros.files import whole, write_whole
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoder import Added, Noise
 from difftop_ros.policies.difftop import DifftopNet
@@ -23,24 +24,6 @@ from difftop_ros.policies.net import PolicyNet, make_net
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
-
-
-@dataclass(frozen=True)
-class PolicyOutput:
-    """One plan: actions float64 (H, A) in contract units and joint order, knots at the contract's rate_hz.
-
-    status and message tell how the solve ended (see trajopt.Status); costs are in scaled actions; times [ms].
-    """
-
-    actions: np.ndarray
-    status: str
-    message: str
-    iterations: int
-    initial_cost: float
-    final_cost: float
-    gradient_norm: float
-    encode_ms: float
-    solve_ms: float
 
 
 class Policy:
@@ -65,7 +48,7 @@ class Policy:
         deadline_ms: float | None = None,
         iterations: int | None = None,
         terms: Sequence[CostTerm] = (),
-    ) -> PolicyOutput:
+    ) -> PlanResult:
         """Plan from obs[key] (obs_steps, ...) raw frames as the observation pipeline makes them.
 
         warm_start: the previous plan's actions (H, A) in contract units, already shifted to this observation's time.
@@ -90,7 +73,7 @@ class Policy:
             actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()
         low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
         done = time.perf_counter()
-        return PolicyOutput(
+        return PlanResult(
             # the solver's box is in float32: rounding may leave a bound by one unit in the last place
             actions=np.clip(actions, low, high),
             status=status.name,
@@ -180,17 +163,10 @@ class Policy:
     def save(self, folder: str | Path) -> Path:
         """Write weights, configuration and contract into `folder`; each file is replaced whole, never half-written."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / (WEIGHTS + ".part")
-        save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, temporary)
-        temporary.replace(folder / WEIGHTS)
-        for name, text in (
-            (CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False)),
-            (CONTRACT, self.contract.to_yaml()),
-        ):
-            part = folder / (name + ".part")
-            part.write_text(text)
-            part.replace(folder / name)
+        with whole(folder / WEIGHTS) as beside:
+            save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, beside)
+        write_whole(folder / CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        write_whole(folder / CONTRACT, self.contract.to_yaml())
         return folder
 
 

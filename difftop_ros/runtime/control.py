@@ -15,19 +15,11 @@ import numpy as np
 
 from difftop_ros.runtime.clock import Pacer, Tick
 from difftop_ros.runtime.plan import PlanBuffer
+from difftop_ros.runtime.streams import JointReading
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper, Proposal
 
 STOP_S = 1.0
 STEPS = ("read", "select", "gate", "publish", "report")
-
-
-@dataclass(frozen=True)
-class JointReading:
-    """Newest measured positions (A,) [unit] in command order, their age [ms], and why they cannot be used ('' if)."""
-
-    position: np.ndarray
-    age_ms: float
-    fault: str = ""
 
 
 @dataclass(frozen=True)

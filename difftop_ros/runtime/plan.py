@@ -1,4 +1,4 @@
-"""Timed plans and what to do *now* under them: interpolation between knots, blending over seams. No ROS here.
+"""Timed plans and what to do *now* under them: interpolation between steps, blending over seams. No ROS here.
 
 Sending nothing wrong is the gate's job; this file only refuses plans that do not mean what the contract says.
 """
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difftop_ros.safety import MotionLimits
-from difftop_ros.safety.gate import TOLERANCE
+from difftop_ros.safety.checks.base import TOLERANCE
 
 MAX_BLENDED = 8
 
 
 @dataclass(frozen=True)
 class TimedPlan:
-    """A chunk of actions; knot k is meant for stamp_ns + k * step_s.
+    """A chunk of actions; row k is meant for stamp_ns + k * step_s.
 
-    stamp_ns  time of the observation it was made from [ns];  step_s  time between knots [s]
+    stamp_ns  time of the observation it was made from [ns];  step_s  time between rows [s]
     actions   float64 (H, A) in the contract's joint order and the mode's unit;  mode  the contract's command mode
     """
 
@@ -33,10 +33,10 @@ class TimedPlan:
     predicted_cost: float = field(default=float("nan"))
 
     def at(self, time_ns: int) -> np.ndarray:
-        """The target (A,) at `time_ns`, linear between knots.
+        """The target (A,) at `time_ns`, linear between the plan's steps.
 
-        Before the first knot it is the first. After the last knot a position is held; a velocity or an increment is
-        held for the last knot's own step and is zero after that, because nothing was planned there.
+        Before the first step it is the first. After the last step a position is held; a velocity or an increment is
+        held for the last step's own time and is zero after that, because nothing was planned there.
         """
         index = (time_ns - self.stamp_ns) / 1e9 / self.step_s
         last = len(self.actions) - 1
@@ -45,9 +45,9 @@ class TimedPlan:
             return np.zeros_like(self.actions[last]) if over else self.actions[last]
         if index <= 0:
             return self.actions[0]
-        knot = int(index)
-        part = index - knot
-        return (1.0 - part) * self.actions[knot] + part * self.actions[knot + 1]
+        row = int(index)
+        part = index - row
+        return (1.0 - part) * self.actions[row] + part * self.actions[row + 1]
 
     def shifted(self, stamp_ns: int) -> np.ndarray:
         """This plan seen from a later observation at `stamp_ns`: (H, A), the warm start of the next solve."""
@@ -72,15 +72,15 @@ def plan_fault(plan: TimedPlan, limits: MotionLimits, horizon: int | None = None
         return f"the policy returned actions of shape {plan.actions.shape}, expected ({rows}, {limits.size})"
     bad = ~np.isfinite(plan.actions)
     if bad.any():
-        knot, joint = (int(i) for i in np.argwhere(bad)[0])
-        return f"the plan is {plan.actions[knot, joint]} for joint '{limits.names[joint]}' at knot {knot}"
+        step, joint = (int(i) for i in np.argwhere(bad)[0])
+        return f"the plan is {plan.actions[step, joint]} for joint '{limits.names[joint]}' at step {step}"
     low, high = limits.action_bounds()
     slack = TOLERANCE * (high - low)
     bad = (plan.actions < low - slack) | (plan.actions > high + slack)
     if bad.any():
-        knot, joint = (int(i) for i in np.argwhere(bad)[0])
+        step, joint = (int(i) for i in np.argwhere(bad)[0])
         return (
-            f"the plan asks joint '{limits.names[joint]}' for {plan.actions[knot, joint]:.6g} at knot {knot}, outside "
+            f"the plan asks joint '{limits.names[joint]}' for {plan.actions[step, joint]:.6g} at step {step}, outside "
             f"[{low[joint]:g}, {high[joint]:g}]"
         )
     return ""

@@ -1,7 +1,7 @@
 """The planner loop: newest observation, solve, timed plan; on a thread of its own. No ROS and no torch here.
 
-Observing and solving are one callable, `work`, so that they may run in this process or in another. A plan that is not
-finite, misshapen or out of bounds is refused with a sentence and the robot holds.
+Observing and solving are `ObserveAndSolve`, whose worker runs in this process or in another. A plan that is not finite,
+misshapen or out of bounds is refused with a sentence and the robot holds.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
+from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import TimeSource
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
+from difftop_ros.runtime.streams import Request, StreamBuffers
 from difftop_ros.safety import HoldSupervisor, MotionLimits
 
 REFUSED_STATUS = "NONFINITE"
@@ -25,49 +29,50 @@ class PlannerLost(UserError):
     """The planner cannot go on at all (its process is gone): the node deactivates instead of holding for ever."""
 
 
-@dataclass(frozen=True)
-class Solution:
-    """What `work` returns: the policy's output, the time of its observation, and how long each part took.
+class Work(Protocol):
+    """Observes and solves; `warm_start(time_ns)` -> (H, A) or None is the plan in force, seen from that time [ns].
 
-    actions float64 (H, A);  stamp_ns  the observation's time [ns];  age_ms  age of its oldest stream [ms]
+    Raises UserError (stale or undecodable observation, refused by the policy).
     """
 
-    actions: np.ndarray
-    stamp_ns: int
-    age_ms: float
-    status: str
-    message: str = ""
-    iterations: int = 0
-    initial_cost: float = float("nan")
-    final_cost: float = float("nan")
-    gradient_norm: float = float("nan")
-    observe_ms: float = 0.0
-    encode_ms: float = 0.0
-    solve_ms: float = 0.0
+    def __call__(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult: ...
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One round of the planner: the plan if it was accepted, the solution if there was one, else why not."""
+class Worker(Protocol):
+    """A policy with its observation pipeline: in this process or in another (runtime/worker.py)."""
 
-    sequence: int
-    stamp_ns: int
-    plan: TimedPlan | None
-    solution: Solution | None
-    reason: str
-    total_ms: float
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult: ...
 
 
-Work = Callable[[Callable[[int], np.ndarray | None]], Solution]
+class ObserveAndSolve:
+    """The planner's work: a window of messages at the newest time that every stream has reached, then the solve.
+
+    most_ns: how far that time may lie back [ns];  steps, step_s: observations of the window and time between them [s]
+    """
+
+    def __init__(
+        self, worker: Worker, buffers: StreamBuffers, contract: Contract, source: TimeSource, *, most_ns: int,
+        steps: int, deadline_ms: float,
+    ) -> None:  # fmt: skip
+        self._worker, self._buffers, self._contract, self._source = worker, buffers, contract, source
+        self._most_ns, self._steps, self._deadline_ms = most_ns, steps, deadline_ms
+        self._step_s = 1.0 / contract.rate_hz
+
+    def __call__(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult:
+        """See Work."""
+        now = self._source.now_ns()
+        self._buffers.refuse_stale(self._contract, now)
+        at = self._buffers.synchronised_ns(now, self._most_ns)
+        request = self._buffers.request(at, self._steps, self._step_s)
+        result = self._worker.solve(request, warm_start(at), self._deadline_ms)
+        return replace(result, age_ms=result.age_ms + (now - at) / 1e6)
 
 
 class PlannerLoop:
     """Plans at most once per `period_s`, as soon as new sensor data make `fresh` set (see `offer`).
 
-    It begins when streams_ready() is true, at the latest after `grace_s` seconds.
-
-    work(warm_start) observes and solves; warm_start(time_ns) -> (H, A) or None is the plan in force, shifted to the new
-    observation's time. It raises a UserError (stale or undecodable observation, refused by the policy).
+    It begins when streams_ready() is true, at the latest after `grace_s` seconds. on_result(result, plan) is called
+    after each round in the planner's thread; plan is None if it was refused.
     """
 
     def __init__(
@@ -81,14 +86,14 @@ class PlannerLoop:
         step_s: float,
         period_s: float,
         horizon: int,
-        on_attempt: Callable[[Attempt], None],
+        on_result: Callable[[PlanResult, TimedPlan | None], None],
         streams_ready: Callable[[], bool] = lambda: True,
         grace_s: float = 1.0,
     ) -> None:
         self._work, self._plans, self._supervisor = work, plans, supervisor
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
-        self._on_attempt = on_attempt
+        self._on_result = on_result
         self._streams_ready, self._grace_s = streams_ready, grace_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -158,40 +163,40 @@ class PlannerLoop:
                 return
             self._stopping.wait(min(remaining_ns / 1e9 / self._source.rate, 0.05))
 
-    def plan_once(self) -> Attempt:
+    def plan_once(self) -> PlanResult:
         """Observe, solve, judge; put an accepted plan in force, hold for a refused one."""
-        begin = time.perf_counter()
         self.sequence += 1
         try:
-            solution: Solution | None = self._work(self._warm_start)
-            reason = ""
+            result = replace(self._work(self._warm_start), sequence=self.sequence)
+            plan, kind = self._timed(result), "plan"
+            refusal = self._refusal(result, plan)
         except PlannerLost:
             raise
         except UserError as error:
-            solution, reason = None, str(error)
-        plan = None
-        if solution is not None:
-            plan = TimedPlan(
-                solution.stamp_ns, self._step_s, np.asarray(solution.actions, dtype=np.float64), self._limits.names,
-                self._limits.mode, self.sequence, solution.final_cost,
-            )  # fmt: skip
-            reason = plan_fault(plan, self._limits, self._horizon)
-            if solution.status == REFUSED_STATUS and not reason:
-                reason = f"the solver found no finite cost: {solution.message or 'check the observation'}"
-        stamp_ns = solution.stamp_ns if solution is not None else self._source.now_ns()
+            result = PlanResult(stamp_ns=self._source.now_ns(), sequence=self.sequence)
+            plan, kind, refusal = None, "observation", str(error)
         if self._stopping.is_set():
-            return Attempt(self.sequence, stamp_ns, None, solution, "stopped", 0.0)
-        if reason or plan is None:
-            self._supervisor.trip(reason, time.monotonic(), "plan" if solution is not None else "observation")
-            plan = None
+            return replace(result, refusal="stopped")
+        if refusal or plan is None:
+            self._supervisor.trip(refusal, time.monotonic(), kind)
+            plan, result = None, replace(result, refusal=refusal)
         else:
             self.accepted += 1
             self._plans.push(plan, self._source.now_ns())
             self._supervisor.good_plan()
-        total_ms = (time.perf_counter() - begin) * 1e3
-        attempt = Attempt(self.sequence, stamp_ns, plan, solution, reason, total_ms)
-        self._on_attempt(attempt)
-        return attempt
+        self._on_result(result, plan)
+        return result
+
+    def _timed(self, result: PlanResult) -> TimedPlan:
+        actions = np.asarray(result.actions, dtype=np.float64)
+        names, mode = self._limits.names, self._limits.mode
+        return TimedPlan(result.stamp_ns, self._step_s, actions, names, mode, result.sequence, result.final_cost)
+
+    def _refusal(self, result: PlanResult, plan: TimedPlan) -> str:
+        reason = plan_fault(plan, self._limits, self._horizon)
+        if not reason and result.status == REFUSED_STATUS:
+            reason = f"the solver found no finite cost: {result.message or 'check the observation'}"
+        return reason
 
     def _warm_start(self, stamp_ns: int) -> np.ndarray | None:
         """The plan in force as seen from `stamp_ns`, or None when there is none or time went back."""

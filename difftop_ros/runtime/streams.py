@@ -1,23 +1,22 @@
 """Newest messages, kept as they came: raw bytes by topic, and which of them make an observation at a given time.
 
 Subscription callbacks only store here; nothing is decoded before a planner or the control loop needs it. Turning
-messages into frames is data.ObservationPipeline's job, in policy_worker.py. No rclpy here.
+messages into frames is messages.ObservationPipeline's job, in worker.py. No rclpy here.
 """
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract, JointStateObs
+from difftop_ros.contract import Contract
 from difftop_ros.messages import StaleObservation
-from difftop_ros.runtime.control import JointReading
+from difftop_ros.messages.types import header_stamp
 
 MAX_KEPT = 64
 Deserialize = Callable[[bytes, str], Any]
@@ -41,24 +40,20 @@ class Request:
     picks: tuple[dict[str, RawMessage], ...]
 
 
-def header_stamp(raw: bytes) -> int:
-    """The header stamp [ns] of a serialized message whose first field is std_msgs/Header (all that are observed)."""
-    sec, nanosec = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)
-    return sec * 1_000_000_000 + nanosec
-
-
 class StreamBuffers:
     """The newest messages of each topic, spanning what an observation history of `span_s` seconds needs."""
 
-    def __init__(self, topics: dict[str, str], clock: str, span_s: float) -> None:
-        self.topics, self._clock, self._span_ns = topics, clock, round(span_s * 1e9)
+    def __init__(self, topics: dict[str, str], unstamped: Collection[str], span_s: float) -> None:
+        """topics: topic -> type; unstamped: those whose messages count from when they come (Contract.unstamped)."""
+        self.topics, self._unstamped, self._span_ns = topics, frozenset(unstamped), round(span_s * 1e9)
         self._lock = threading.Lock()
         self._kept: dict[str, deque[RawMessage]] = {topic: deque(maxlen=MAX_KEPT) for topic in topics}
         self._number = 0
+        self.listener: Callable[[int], None] | None = None
 
     def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
-        """Store one message; called from subscription callbacks."""
-        stamp = receive_ns if self._clock == "receive" else header_stamp(raw)
+        """Store one message; called from subscription callbacks. Then `listener`, if set, is told `receive_ns`."""
+        stamp = receive_ns if topic in self._unstamped else header_stamp(raw)
         with self._lock:
             self._number += 1
             kept = self._kept[topic]
@@ -66,6 +61,8 @@ class StreamBuffers:
             # The newest message at or before the start of the history must stay: it is what counts there.
             while len(kept) > 1 and kept[1].stamp_ns <= stamp - self._span_ns:
                 kept.popleft()
+        if self.listener is not None:
+            self.listener(receive_ns)
 
     def clear(self) -> None:
         """Forget all messages (time went back, or the node was cleaned up)."""
@@ -131,6 +128,26 @@ class StreamBuffers:
         return chosen
 
 
+class Renewed:
+    """Called, it tells whether every topic has delivered something since this was made."""
+
+    def __init__(self, buffers: StreamBuffers) -> None:
+        self._buffers, self._before = buffers, buffers.numbers()
+
+    def __call__(self) -> bool:
+        """True when nothing that was stored before need be used."""
+        return all(number > self._before[topic] for topic, number in self._buffers.numbers().items())
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """Newest measured positions (A,) [unit] in command order, their age [ms], and why they cannot be used ('' if)."""
+
+    position: np.ndarray
+    age_ms: float
+    fault: str = ""
+
+
 class JointReader:
     """The measured positions of the commanded joints, from the newest JointState messages."""
 
@@ -141,12 +158,11 @@ class JointReader:
         covered: set[str] = set()
         self.max_age_ms = 0.0
         for obs in contract.observations.values():
-            if isinstance(obs, JointStateObs):
-                mine = [i for i, name in enumerate(self._names) if name in obs.joints and name not in covered]
-                if mine:
-                    covered.update(self._names[i] for i in mine)
-                    self._where.setdefault(obs.topic, []).extend(mine)
-                    self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
+            mine = [i for i, name in enumerate(self._names) if name in obs.positions and name not in covered]
+            if mine:
+                covered.update(self._names[i] for i in mine)
+                self._where.setdefault(obs.topic, []).extend(mine)
+                self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
         self._position = np.full(len(self._names), np.nan)
         self._seen: dict[str, int] = {}
         self._fault: dict[str, str] = {}

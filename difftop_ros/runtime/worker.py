@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,7 +22,8 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObservation
-from difftop_ros.runtime.planner import PlannerLost, Solution
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
 
 START_S = 120.0
@@ -32,7 +33,7 @@ AGAIN = "see its last words above, then clean up and configure again"
 
 @dataclass(frozen=True)
 class PolicyFacts:
-    """What the node must know of a policy: history length, plan knots, and the contract it was trained under."""
+    """What the node must know of a policy: history length, steps of a plan, and the contract it was trained under."""
 
     obs_steps: int
     horizon: int
@@ -85,19 +86,13 @@ class PolicyWorker:
         frames = {key: np.stack([o.frames[key] for o in window]) for key in self._pipeline.spec}
         return frames, max(window[-1].ages.values())
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         """One plan. Raises UserError naming what is wrong with the observation."""
         begin = time.perf_counter()
         frames, age_ms = self.observe(request)
         observe_ms = (time.perf_counter() - begin) * 1e3
-        out = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
-        return Solution(
-            actions=np.asarray(out.actions, dtype=np.float64), stamp_ns=request.times_ns[-1], age_ms=age_ms,
-            status=out.status, message=out.message, iterations=int(out.iterations),
-            initial_cost=float(out.initial_cost), final_cost=float(out.final_cost),
-            gradient_norm=float(out.gradient_norm), observe_ms=observe_ms, encode_ms=float(out.encode_ms),
-            solve_ms=float(out.solve_ms),
-        )  # fmt: skip
+        result = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
+        return replace(result, stamp_ns=request.times_ns[-1], age_ms=age_ms, observe_ms=observe_ms)
 
     @property
     def facts(self) -> PolicyFacts:
@@ -157,7 +152,7 @@ class ProcessWorker:
         """As PolicyWorker.observe."""
         return self._call("observe", request)
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> Solution:
+    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         """As PolicyWorker.solve."""
         return self._call("solve", request, warm_start, deadline_ms)
 
@@ -216,38 +211,45 @@ class ProcessWorker:
         return value
 
 
-def _serve(pipe: Connection, options: WorkerOptions) -> None:
-    """Main function of the planner's process: answers until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
-    if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    known: dict[int, RawMessage] = {}
-    worker: PolicyWorker | None = None
+class _Server:
+    """The other end of ProcessWorker's pipe: keeps the messages it has been sent and answers with its own worker."""
 
-    def start() -> PolicyFacts:
-        nonlocal worker
-        worker = load_worker(options)
-        return worker.facts
+    def __init__(self, pipe: Connection, options: WorkerOptions) -> None:
+        self._pipe, self._options = pipe, options
+        self._known: dict[int, RawMessage] = {}
+        self._worker: PolicyWorker | None = None
 
-    def work(name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
-        assert worker is not None
+    def run(self) -> None:
+        """Load the policy, then answer until the pipe closes."""
+        self._pipe.send(_guarded(self._load))
+        while self._worker is not None:
+            try:
+                name, times, picks, fresh, rest = self._pipe.recv()
+                for stamp_ns, kind, number in fresh or ():
+                    self._known[number] = RawMessage(stamp_ns, self._pipe.recv_bytes(), kind, number)
+            except (EOFError, OSError):
+                return
+            self._pipe.send(_guarded(self._call, self._worker, name, times, picks, rest))
+
+    def _load(self) -> PolicyFacts:
+        self._worker = load_worker(self._options)
+        return self._worker.facts
+
+    def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
         if times is None:
             return getattr(worker, name)()
         used = {number for pick in picks for number in pick.values()}
-        for number in set(known) - used:
-            del known[number]
-        request = Request(times, tuple({t: known[n] for t, n in pick.items()} for pick in picks))
+        self._known = {number: message for number, message in self._known.items() if number in used}
+        request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks))
         return getattr(worker, name)(request, *rest)
 
-    pipe.send(_guarded(start))
-    while worker is not None:
-        try:
-            name, times, picks, fresh, rest = pipe.recv()
-            for stamp_ns, kind, number in fresh or ():
-                known[number] = RawMessage(stamp_ns, pipe.recv_bytes(), kind, number)
-        except (EOFError, OSError):
-            return
-        pipe.send(_guarded(work, name, times, picks, rest))
+
+def _serve(pipe: Connection, options: WorkerOptions) -> None:
+    """Main function of the planner's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
+    if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    _Server(pipe, options).run()
 
 
 def _guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:

@@ -21,13 +21,6 @@ class HoldSupervisor:
         self._entries: deque[float] = deque()
         self._exhausted = ""
 
-    def reset(self) -> None:
-        """Forget everything; called on activation."""
-        with self._lock:
-            self._reason = self._kind = self._exhausted = ""
-            self._good = 0
-            self._entries.clear()
-
     def trip(self, reason: str, now: float, kind: str = "") -> bool:
         """Begin to hold for `reason`; True if this call began it, else only the count of good plans restarts."""
         with self._lock:

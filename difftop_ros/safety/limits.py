@@ -60,7 +60,7 @@ class MotionLimits:
         return np.minimum(self.acceleration, self.step / self.dt) if self.mode == "velocity" else self.acceleration
 
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of one plan knot (A,), (A,): positions [unit], velocities [unit/s], or increments per policy step."""
+        """Bounds (A,), (A,) of a plan's steps: positions [unit], velocities [unit/s], or increments per policy step."""
         if self.mode == "position":
             return self.lower, self.upper
         size = self.velocity if self.mode == "velocity" else self.step

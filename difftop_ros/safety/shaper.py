@@ -3,7 +3,7 @@
 A plan is a list of *targets*: the first one may be far from the arm at activation, two plans disagree at their seam, a
 gripper jumps from open to closed. Approaching a target at limited speed is what a plan means, so it is done here, in
 the control loop's select step, and the gate that follows does not trip in normal use. A target that itself lies
-outside the contract's bounds is not a motion to be slewed: such a plan is refused when it arrives (plan_buffer.py).
+outside the contract's bounds is not a motion to be slewed: such a plan is refused when it arrives (runtime/plan.py).
 Not here: any decision whether a command may be sent.
 """
 

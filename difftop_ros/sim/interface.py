@@ -1,38 +1,63 @@
-"""What every simulated world and expert offers, whoever makes its physics. Worlds are in world.py and metaworld.py."""
+"""What every simulated world and expert offers, whoever makes its physics. Worlds are found by name in __init__.py."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from difftop_ros.contract import Observation
 from difftop_ros.sim.errors import SimError
 
 Mode = Literal["position", "velocity"]
+Snapshot = Mapping[str, np.ndarray]  # flat float64 arrays: all that a later picture needs, for the maker alone
+SIMULATED = ("joint_state", "image", "point_cloud", "depth_cloud")  # kinds of observation that a world can make
 
 
 class WorldTask(Protocol):
     """name: as `make_world` takes it; max_seconds: an episode's longest duration [s]."""
 
-    name: str
-    max_seconds: float
+    @property
+    def name(self) -> str:
+        """As `make_world` takes it."""
+        ...
+
+    @property
+    def max_seconds(self) -> float:
+        """An episode's longest duration [s]."""
+        ...
+
+
+class SimRenderer(Protocol):
+    """Draws snapshots of a world's past moments. Made, used and closed in one thread, which need not be the world's."""
+
+    def render(self, snapshot: Snapshot, camera: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Colour uint8 (h, w, 3), depth float32 (h, w) [m] and world_from_optical (4, 4) at the snapshot's moment."""
+        ...
+
+    def close(self) -> None:
+        """Frees what drawing holds; may be called twice."""
+        ...
 
 
 class SimWorld(Protocol):
     """A robot with a task: reset, step, look. The same seed and the same commands give bit-identical states.
 
-    takes: what `step` takes, 'position' targets [rad | m] or 'velocity' values; joint_names: commanded joints; cameras:
-    the model's, by name; model, data: MuJoCo's.
+    takes: what `step` takes, 'position' targets [rad | m] or 'velocity' values; width, height: of pictures [px];
+    joint_names: commanded joints; cameras: by name.
     """
 
     takes: Mode
-    task: Any  # a WorldTask
-    model: Any
-    data: Any
     width: int
     height: int
     joint_names: tuple[str, ...]
     cameras: tuple[str, ...]
+
+    @property
+    def task(self) -> WorldTask:
+        """What is to be done in it."""
+        ...
 
     @property
     def step_s(self) -> float | None:
@@ -62,7 +87,7 @@ class SimWorld(Protocol):
         ...
 
     def render(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
-        """Colour uint8 (h, w, 3) RGB and depth float32 (h, w) [m]."""
+        """Colour uint8 (h, w, 3) RGB and depth float32 (h, w) [m]. SimError: unknown camera, or nothing can draw."""
         ...
 
     def intrinsics(self, camera: str) -> np.ndarray:
@@ -70,11 +95,26 @@ class SimWorld(Protocol):
         ...
 
     def camera_pose(self, camera: str) -> np.ndarray:
-        """world_from_optical (4, 4) float64 [m]."""
+        """world_from_optical (4, 4) float64 [m], REP-103: x right, y down, z forward."""
         ...
 
     def success(self) -> bool:
         """Whether the task is done."""
+        ...
+
+    def reward(self) -> float:
+        """Dense reward of the present moment: finite, higher nearer to success. Its scale is the task's."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The present moment as copies, for `make_renderer`'s renderer; the physics can go on."""
+        ...
+
+    def make_renderer(self) -> SimRenderer:
+        """Draws this world's snapshots at its picture size; to be called in the thread that will draw.
+
+        Raises SimError where nothing can draw.
+        """
         ...
 
     def close(self) -> None:
@@ -92,6 +132,18 @@ class SimExpert(Protocol):
         ...
 
 
+class Simulator(Protocol):
+    """Makes worlds of one suite of tasks, and their experts: a module or an object with these two functions."""
+
+    def make_world(self, task: str, model_path: Any = None, **options: Any) -> SimWorld:
+        """A world with `task`, its full name. Options: width, height [px], seed, disturbance, varied_starts."""
+        ...
+
+    def make_expert(self, world: Any) -> SimExpert:
+        """The scripted expert of a world of this suite; SimError if its task has none."""
+        ...
+
+
 def require_mode(world: SimWorld, mode: str) -> bool:
     """Whether commands of the contract's `mode` go into `step` as they are (else they are made into positions first).
 
@@ -102,3 +154,12 @@ def require_mode(world: SimWorld, mode: str) -> bool:
             f"the arm of task '{world.task.name}' takes velocities; set command.mode to velocity, not {mode}"
         )
     return world.takes == mode
+
+
+def require_made(key: str, observation: Observation) -> None:
+    """Raises SimError for an observation whose kind no simulated world makes."""
+    if observation.kind not in SIMULATED:
+        raise SimError(
+            f"observation '{key}' is of kind '{observation.kind}', which the simulation does not make; it makes "
+            f"{list(SIMULATED)}: leave it out of the contract for simulation"
+        )

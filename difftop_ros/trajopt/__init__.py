@@ -1,9 +1,10 @@
 """Differentiable trajectory optimisation on torch alone: problems, solvers, adjoints. No ROS, no networks here."""
 
 from difftop_ros.trajopt.derivatives import mean_curvature
+from difftop_ros.trajopt.errors import TrajoptError
 from difftop_ros.trajopt.multistart import shift
 from difftop_ros.trajopt.objectives import ActionChunk, LatentRollout, Tracking
-from difftop_ros.trajopt.options import SolverOptions, Status, TrajoptError
+from difftop_ros.trajopt.options import SolverOptions, Status
 from difftop_ros.trajopt.prepare import PreparedSolver, prepare
 from difftop_ros.trajopt.problem import Problem, Term
 from difftop_ros.trajopt.solution import Solution

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import SolverOptions, Status, TrajoptError
+from difftop_ros.trajopt.errors import TrajoptError
+from difftop_ros.trajopt.options import SolverOptions, Status
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution, rows
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import TrajoptError
+from difftop_ros.trajopt.errors import TrajoptError
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from difftop_ros.errors import UserError
-
-if TYPE_CHECKING:
-    from difftop_ros.trajopt.solvers import Solver
+from difftop_ros.trajopt.errors import TrajoptError
+from difftop_ros.trajopt.table import Solver, find_solver
 
 ADJOINTS = ("implicit", "unrolled", "truncated", "none")
-
-
-class TrajoptError(UserError):
-    """A problem or an option that cannot be solved as given: shapes, dtypes, bounds, names."""
 
 
 class Status(enum.IntEnum):
@@ -79,8 +73,6 @@ class SolverOptions:
     settings: Any = None
 
     def __post_init__(self) -> None:
-        from difftop_ros.trajopt.solvers import find_solver  # here, as solvers are made of options
-
         find_solver(self.method)
         if self.adjoint not in ADJOINTS:
             raise TrajoptError(f"adjoint is {self.adjoint!r}; expected one of {list(ADJOINTS)}")

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from difftop_ros.trajopt.adjoints import attach_implicit
+from difftop_ros.trajopt.errors import TrajoptError
 from difftop_ros.trajopt.multistart import better_start, solve_from_several
-from difftop_ros.trajopt.options import SolverOptions, TrajoptError
+from difftop_ros.trajopt.options import SolverOptions
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution, Stopwatch
 from difftop_ros.trajopt.solve import solver_of

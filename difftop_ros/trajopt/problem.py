@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import TrajoptError
+from difftop_ros.trajopt.errors import TrajoptError
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 
 from difftop_ros.contract import Contract, load_contract, parse_contract
-from difftop_ros.messages import encode as msgs
-from difftop_ros.messages.encode import rosbags_types as types
+from difftop_ros.messages.images import compressed_image, depth_image, image
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.points import point_cloud2
+from difftop_ros.messages.types import rosbags_types as types
 
 ROOT = Path(__file__).parents[2]
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -85,14 +87,14 @@ def _episode(
     entries: list[Entry] = []
     for i in range(steps * 2):
         t = start_s + i * 0.05
-        joints = msgs.joint_state(types, ["b", "a"], t, np.array([-1.0, t - start_s]))
+        joints = joint_state(types, ["b", "a"], t, np.array([-1.0, t - start_s]))
         entries.append(("/joint_states", "sensor_msgs/msg/JointState", round((t + offset_s) * 1e9), joints))
         if i % 2 == 0:
             xyz = rng.uniform(-0.9, 0.9, (points, 3)).astype(np.float32)
             rgb = rng.integers(0, 256, (points, 3), dtype=np.uint8)
-            cloud = msgs.point_cloud2(types, xyz, t, "world", rgb)
+            cloud = point_cloud2(types, xyz, t, "world", rgb)
             entries.append(("/points", "sensor_msgs/msg/PointCloud2", round((t + 0.002 + offset_s) * 1e9), cloud))
-            order = msgs.joint_state(types, ["a", "b"], t + 0.01, np.array([t - start_s, 0.5]))
+            order = joint_state(types, ["a", "b"], t + 0.01, np.array([t - start_s, 0.5]))
             entries.append(("/command", "sensor_msgs/msg/JointState", round((t + 0.01 + offset_s) * 1e9), order))
     if success is not None:
         mark = types("std_msgs/msg/Bool")()
@@ -110,8 +112,7 @@ def episode() -> Callable[..., list[Entry]]:
 def kit() -> SimpleNamespace:
     """Message builders of the simulator with rosbags' classes."""
     return SimpleNamespace(
-        **{name: getattr(msgs, name) for name in (
-            "image", "compressed_image", "depth_image", "camera_info", "point_cloud2", "joint_state", "command"
-        )},
+        image=image, compressed_image=compressed_image, depth_image=depth_image, point_cloud2=point_cloud2,
+        joint_state=joint_state,
         types=types, store=STORE, write_bag=_write_bag, StoragePlugin=StoragePlugin, CompressionMode=CompressionMode,
     )  # fmt: skip

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +22,7 @@ from difftop_ros.data.bags.check import check, offer_of_bag, worst
 from difftop_ros.data.bags.timing import Timing
 
 
-def run(command, *words: object) -> int:
+def run(command: Any, *words: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args([str(word) for word in words]))
@@ -31,7 +35,13 @@ def contract_file(tmp_path: Path, contract: Contract) -> Path:
     return path
 
 
-def test_inspect_prints_rates_gaps_and_ages(tmp_path, write_bag, episode, contract_file, capsys):
+def test_inspect_prints_rates_gaps_and_ages(
+    tmp_path: Path,
+    write_bag: Callable[..., Path],
+    episode: Callable[..., Any],
+    contract_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     entries = [e for e in episode(steps=30) if e[0] != "/points" or not 1.0 <= e[2] / 1e9 - 100 < 1.5]
     bag = write_bag(tmp_path / "bag", entries)
     assert run(bag_command, "inspect", bag, "--contract", contract_file, "--strip", tmp_path / "strip.png") == 0
@@ -41,12 +51,15 @@ def test_inspect_prints_rates_gaps_and_ages(tmp_path, write_bag, episode, contra
     cloud = next(row for row in said.splitlines() if row.startswith("/points")).split()
     # Six clouds are missing: .9 s to 1.5 s; clouds are received 2 ms after their stamp.
     assert cloud[1] == "25" and float(cloud[3]) == pytest.approx(600, abs=1) and cloud[6:9] == ["2.0", "/", "2.0"]
-    assert "warning  cloud        '/points' has a gap of 600 ms" in said and "ok       joints" in said
+    assert re.search("warning +cloud +'/points' has a gap of 600 ms", said) and re.search("ok +joints", said)
     sheet = cv2.imread(str(tmp_path / "strip.png"))
+    assert sheet is not None
     assert sheet.shape[0] == 138 and sheet[20:].max() > 100
 
 
-def test_the_strip_has_a_row_for_every_kind_of_picture(tmp_path, kit, write_bag):
+def test_the_strip_has_a_row_for_every_kind_of_picture(
+    tmp_path: Path, kit: SimpleNamespace, write_bag: Callable[..., Path]
+) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     depth, cloud = np.full((60, 80), 1.2, np.float32), rng.normal(size=(500, 3)).astype(np.float32)
@@ -67,7 +80,13 @@ def test_the_strip_has_a_row_for_every_kind_of_picture(tmp_path, kit, write_bag)
         write_strip(opened, tmp_path / "none.png")
 
 
-def test_contract_check_against_a_bag(tmp_path, write_bag, episode, contract_file, capsys):
+def test_contract_check_against_a_bag(
+    tmp_path: Path,
+    write_bag: Callable[..., Path],
+    episode: Callable[..., Any],
+    contract_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert run(contract_command, "check", contract_file) == 0
     assert "two_joints: valid; 2 joints by position" in capsys.readouterr().out
     good = write_bag(tmp_path / "good", episode(steps=12))
@@ -75,7 +94,7 @@ def test_contract_check_against_a_bag(tmp_path, write_bag, episode, contract_fil
     bad = write_bag(tmp_path / "bad", [e for e in episode(steps=12) if e[0] != "/points"])
     assert run(contract_command, "check", contract_file, "--bag", bad) == 1
     said = capsys.readouterr().out
-    assert "error    cloud        topic '/points' is missing; there are ['/command'" in said
+    assert re.search(r"error +cloud +topic '/points' is missing; there are \['/command'", said)
     assert run(contract_command, "show", contract_file) == 0
     assert "# sha256" in capsys.readouterr().out
 
@@ -86,22 +105,24 @@ def findings(contract: Contract, path: Path) -> dict[str, str]:
     return {f.subject: f"{f.level}: {f.text}" for f in found}
 
 
-def test_what_contract_check_finds(tmp_path, contract, write_bag, episode):
-    def spoiled(change):
+def test_what_contract_check_finds(
+    tmp_path: Path, contract: Contract, write_bag: Callable[..., Path], episode: Callable[..., Any]
+) -> None:
+    def spoiled(change: Callable[[str, Any], None]) -> Any:
         entries = episode(steps=12)
         for topic, _, _, message in entries:
             change(topic, message)
         return write_bag(tmp_path / change.__name__, entries)
 
-    def frame(topic, message):
+    def frame(topic: str, message: Any) -> None:
         if topic == "/points":
             message.header.frame_id = "odom"
 
-    def joint(topic, message):
+    def joint(topic: str, message: Any) -> None:
         if topic == "/joint_states":
             message.name = ["b", "c"]
 
-    def limits(topic, message):
+    def limits(topic: str, message: Any) -> None:
         if topic == "/command":
             message.position = message.position + 3.0
 
@@ -117,7 +138,7 @@ def test_what_contract_check_finds(tmp_path, contract, write_bag, episode):
     assert worst([]) == "ok"
 
 
-def test_old_messages_are_an_error_live(contract):
+def test_old_messages_are_an_error_live(contract: Contract) -> None:
     from difftop_ros.data.bags.check import Offer
 
     now = 100 * 10**9
@@ -129,7 +150,13 @@ def test_old_messages_are_an_error_live(contract):
     assert next(f for f in found if f.subject == "command").level == "warning"
 
 
-def test_ingest_as_a_command(tmp_path, write_bag, episode, contract_file, capsys):
+def test_ingest_as_a_command(
+    tmp_path: Path,
+    write_bag: Callable[..., Path],
+    episode: Callable[..., Any],
+    contract_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for i in range(2):
         write_bag(tmp_path / "bags" / f"e{i}", episode(steps=12, seed=i))
     words = ["ingest", tmp_path / "bags", "--contract", contract_file, "--out", tmp_path / "data"]
@@ -139,7 +166,9 @@ def test_ingest_as_a_command(tmp_path, write_bag, episode, contract_file, capsys
     assert "2 bags cached" in capsys.readouterr().out
 
 
-def test_long_bags_do_not_fill_the_memory(tmp_path, contract, kit, episode):
+def test_long_bags_do_not_fill_the_memory(
+    tmp_path: Path, contract: Contract, kit: SimpleNamespace, episode: Callable[..., Any]
+) -> None:
     """A bag of 48 MB is ingested in a few megabytes."""
     bag = kit.write_bag(tmp_path / "bag", episode(steps=150, points=20_000))
     size = sum(f.stat().st_size for f in bag.iterdir())

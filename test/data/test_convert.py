@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_zarr(path: Path, **changes: Any) -> dict[str, np.ndarray]:
     return data
 
 
-def write_hdf5(path: Path, edit=None) -> dict[str, dict[str, np.ndarray]]:
+def write_hdf5(path: Path, edit: Callable[[str, Any], None] | None = None) -> dict[str, dict[str, np.ndarray]]:
     """robomimic's layout, demos 0 to 10 so that their order by name is not theirs; edit(name, group) at the end."""
     demos = {}
     with h5py.File(path, "w") as file:
@@ -83,7 +84,7 @@ def write_hdf5(path: Path, edit=None) -> dict[str, dict[str, np.ndarray]]:
 JOINTS = {"joints": "robot0_eef_pos+robot0_gripper_qpos"}
 
 
-def test_a_dp3_zarr_becomes_a_dataset(tmp_path, contract):
+def test_a_dp3_zarr_becomes_a_dataset(tmp_path: Path, contract: Contract) -> None:
     written = write_zarr(tmp_path / "push.zarr")
     report = convert(tmp_path / "push.zarr", "dp3", contract, tmp_path / "out")
     assert (report.episodes, report.steps) == (3, sum(LENGTHS))
@@ -101,7 +102,7 @@ def test_a_dp3_zarr_becomes_a_dataset(tmp_path, contract):
     assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))  # episodes can be told apart
 
 
-def test_a_robomimic_file_becomes_a_dataset_in_its_own_order(tmp_path, image_contract):
+def test_a_robomimic_file_becomes_a_dataset_in_its_own_order(tmp_path: Path, image_contract: Contract) -> None:
     written = write_hdf5(tmp_path / "demo.hdf5")
     report = convert(tmp_path / "demo.hdf5", "robomimic", image_contract, tmp_path / "out", keys=JOINTS)
     dataset = EpisodeDataset(tmp_path / "out")
@@ -114,7 +115,7 @@ def test_a_robomimic_file_becomes_a_dataset_in_its_own_order(tmp_path, image_con
     assert all(e.attributes["success"] is True for e in dataset)
 
 
-def test_a_second_run_takes_everything_from_the_cache(tmp_path, contract):
+def test_a_second_run_takes_everything_from_the_cache(tmp_path: Path, contract: Contract) -> None:
     write_zarr(tmp_path / "a.zarr")
     first = convert(tmp_path / "a.zarr", "dp3", contract, tmp_path / "out")
     names = [e.name for e in EpisodeDataset(tmp_path / "out")]
@@ -123,7 +124,7 @@ def test_a_second_run_takes_everything_from_the_cache(tmp_path, contract):
     assert [e.name for e in EpisodeDataset(tmp_path / "out")] == names
 
 
-def test_steps_that_are_not_finite_split_the_episode_and_are_counted(tmp_path, contract):
+def test_steps_that_are_not_finite_split_the_episode_and_are_counted(tmp_path: Path, contract: Contract) -> None:
     data = numbers(sum(LENGTHS), 0)
     data["state"][5, 2] = np.nan
     data["action"][12, 0] = np.inf
@@ -136,11 +137,11 @@ def test_steps_that_are_not_finite_split_the_episode_and_are_counted(tmp_path, c
     assert second.status == "skipped" and "episode 'episode_1', step 0, key 'point_cloud'" in second.reason
     assert third.steps == 35
     assert [e.steps for e in EpisodeDataset(tmp_path / "out")] == [5, 6, 7, 35]
-    assert "skipped a.zarr:episode_1: " in report.table()
+    assert "skipped a.zarr:episode_1: " in "\n".join(report.notes())
 
 
-def test_what_an_episode_lacks_costs_that_episode_alone(tmp_path, image_contract):
-    def edit(name, demo):
+def test_what_an_episode_lacks_costs_that_episode_alone(tmp_path: Path, image_contract: Contract) -> None:
+    def edit(name: str, demo: Any) -> None:
         if name == "demo_1":
             del demo["obs/agentview_image"]
         if name == "demo_2":
@@ -168,7 +169,7 @@ def test_what_an_episode_lacks_costs_that_episode_alone(tmp_path, image_contract
     assert [e.steps for e in dataset] == [6, 9, 12, 13, 14, 15, 16]
 
 
-def test_pictures_may_have_channels_first_and_numbers_up_to_one(tmp_path, image_contract):
+def test_pictures_may_have_channels_first_and_numbers_up_to_one(tmp_path: Path, image_contract: Contract) -> None:
     data = numbers(sum(LENGTHS), 0)
     floats = np.moveaxis(data["img"].astype(np.float32) / 255, 3, 1)
     write_zarr(tmp_path / "a.zarr", img=floats, point_cloud=None)
@@ -186,13 +187,15 @@ def test_pictures_may_have_channels_first_and_numbers_up_to_one(tmp_path, image_
         ({"state": np.zeros((58, 9), np.float32)}, r"key 'state' gives \(9,\) for observation 'joints'"),
     ],
 )
-def test_a_zarr_that_does_not_fit_is_told_in_one_sentence(tmp_path, contract, changes, said):
+def test_a_zarr_that_does_not_fit_is_told_in_one_sentence(
+    tmp_path: Path, contract: Contract, changes: dict[str, Any], said: str
+) -> None:
     write_zarr(tmp_path / "a.zarr", **changes)
     with pytest.raises(DatasetError, match=said):
         convert(tmp_path / "a.zarr", "dp3", contract, tmp_path / "out")
 
 
-def test_files_that_are_no_datasets_are_told(tmp_path, contract):
+def test_files_that_are_no_datasets_are_told(tmp_path: Path, contract: Contract) -> None:
     (tmp_path / "no.hdf5").write_text("nothing")
     (tmp_path / "no.zarr").mkdir()
     for name, kind, said in (
@@ -206,7 +209,7 @@ def test_files_that_are_no_datasets_are_told(tmp_path, contract):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_prints_the_report(tmp_path, capsys):
+def test_the_command_prints_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_hdf5(tmp_path / "demo.hdf5")
     parser = argparse.ArgumentParser()
     bag_command.add_arguments(parser)
@@ -216,7 +219,7 @@ def test_the_command_prints_the_report(tmp_path, capsys):
     assert "11 episodes, 121 steps" in capsys.readouterr().out
 
 
-def test_a_converted_dataset_trains_without_bags(tmp_path, contract):
+def test_a_converted_dataset_trains_without_bags(tmp_path: Path, contract: Contract) -> None:
     from difftop_ros.learning.run import TrainingJob, prepare_dataset
     from difftop_ros.learning.settings import TrainSettings
 

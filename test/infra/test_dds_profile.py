@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ time.sleep(60)
 """
 
 
-def burst(spawn, tmp_path: Path, kind: str, count: int, env: dict[str, str]) -> tuple[int, int, float]:
+def burst(spawn: Any, tmp_path: Path, kind: str, count: int, env: dict[str, str]) -> tuple[int, int, float]:
     """(received, damaged, median age [ms]) of `count` best-effort messages between two processes."""
     env = {**env, "PYTHONPATH": str(ROOT)}
     paths = {}
@@ -110,14 +111,14 @@ def burst(spawn, tmp_path: Path, kind: str, count: int, env: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(("kind", "count"), [("image", 90), ("cloud", 40)])
-def test_every_large_best_effort_message_arrives(spawn, tmp_path: Path, kind: str, count: int):
+def test_every_large_best_effort_message_arrives(spawn: Any, tmp_path: Path, kind: str, count: int) -> None:
     """640x480 RGB images at 30 Hz and 300,000-point clouds at 15 Hz."""
     received, damaged, median = burst(spawn, tmp_path, kind, count, {})
     print(f"{kind}: {received}/{count}, median {median} ms")
     assert (received, damaged) == (count, 0), (tmp_path / "process_0.log").read_text()
 
 
-def test_killed_process_leaves_segments_that_are_removed_and_living_ones_stay(spawn, tmp_path: Path):
+def test_killed_process_leaves_segments_that_are_removed_and_living_ones_stay(spawn: Any, tmp_path: Path) -> None:
     script = tmp_path / "holder.py"
     script.write_text(COMMON + HOLDER)
     holders = [spawn([sys.executable, str(script), "image", "0"], env={"PYTHONPATH": str(ROOT)}) for _ in range(2)]
@@ -136,7 +137,7 @@ def test_killed_process_leaves_segments_that_are_removed_and_living_ones_stay(sp
     assert all((SHM / name).exists() for name in segments[living.pid] - own)
 
 
-def test_clean_ends_nothing_and_survives_a_missing_folder(tmp_path: Path):
+def test_clean_ends_nothing_and_survives_a_missing_folder(tmp_path: Path) -> None:
     assert clean_shared_memory(tmp_path / "nowhere") == []
     (tmp_path / "fastrtps_0123456789abcdef").write_bytes(b"x")  # without a lock file: maybe just being created
     (tmp_path / "someone_else").write_bytes(b"x")

@@ -11,8 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Import names that differ from the distribution's name.
-DISTRIBUTION = {"cv2": "opencv-python-headless", "open3d": "open3d-cpu", "yaml": "pyyaml", "PIL": "pillow",
-                "imageio_ffmpeg": "imageio-ffmpeg", "theseus": "theseus-ai"}  # fmt: skip
+DISTRIBUTION = {
+    "cv2": "opencv-python-headless",
+    "open3d": "open3d-cpu",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "pydantic_core": "pydantic",
+    "theseus": "theseus-ai",
+}
 # Part of ROS 2 itself: from the wheels in the extra [ros], or from the ROS 2 installation.
 ROS = re.compile(
     r"rclpy|rcl_interfaces|launch(_ros)?|ament_index_python|builtin_interfaces|rosidl_\w+|rpyutils|[a-z]+_msgs|std_srvs"
@@ -40,18 +47,18 @@ def pins() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_constraints_are_exact_versions_only():
+def test_constraints_are_exact_versions_only() -> None:
     for line in pins():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; .+)?", line), line
 
 
-def test_everything_declared_is_pinned():
+def test_everything_declared_is_pinned() -> None:
     base, extras = declared()
     pinned = {bare(line) for line in pins()}
     assert {bare(r) for r in [*base, *(r for group in extras.values() for r in group)]} <= pinned
 
 
-def test_a_robot_needs_no_simulator_and_no_training_library():
+def test_a_robot_needs_no_simulator_and_no_training_library() -> None:
     base, extras = declared()
     robot = {bare(r) for r in [*base, *extras["ros"]]}
     assert not robot & {"mujoco", "lightning", "pytorch-lightning", "tensorboard", "matplotlib", "pytest"}
@@ -69,20 +76,20 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", ["difftop_ros", "test"])
-def test_everything_imported_is_declared(folder: str):
+def test_everything_imported_is_declared(folder: str) -> None:
     base, extras = declared()
     tools = {"colcon"} if folder == "test" else {"colcon", "dev"}
     wanted = [*base, *(r for name, group in extras.items() if name not in tools for r in group)]
     known = {bare(r) for r in wanted} | {"theseus-ai"}  # which the Makefile installs without its declared needs
     missing = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
-        for name in imported(path) - sys.stdlib_module_names - {"difftop_ros", "benchmarks"}:
+        for name in imported(path) - sys.stdlib_module_names - {"difftop_ros", "benchmarks", "tools", "small_policies"}:
             if not ROS.fullmatch(name) and DISTRIBUTION.get(name, name).lower().replace("_", "-") not in known:
                 missing.setdefault(name, []).append(str(path.relative_to(ROOT)))
     assert not missing, "declare these in setup.py and pin them in constraints.txt"
 
 
-def test_the_core_imports_no_rclpy():
+def test_the_core_imports_no_rclpy() -> None:
     for path in sorted((ROOT / "difftop_ros").rglob("*.py")):
         if "nodes" not in path.relative_to(ROOT).parts and path.parent.name != "commands" and path.name != "cli.py":
             assert "rclpy" not in imported(path), path

@@ -18,15 +18,16 @@ from typing import Any
 import pytest
 import yaml
 
-from difftop_ros.contract import model
+from difftop_ros.contract import model, observations
 from difftop_ros.nodes.policy import parameters as policy_params
 from difftop_ros.nodes.simulation.mujoco import parameters as sim_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+KINDS = ("tutorials", "how-to", "reference", "explanation")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/RESULTS.md"])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
-# Contract sections by the heading (its last words) under which docs/contract.md has their table.
+# Contract sections by the heading (its last words) under which docs/reference/contract.md has their table.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Contract": ("Top level",),
     "Command": ("`command`",),
@@ -44,9 +45,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "SimSection": ("`sim`",),
 }  # fmt: skip
 
+CLASSES: dict[str, type[observations.Section]] = {
+    name: value
+    for module in (model, observations)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, observations.Section)
+}
+
 
 def on_pages(test: Any) -> Any:
-    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)(test)
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))(test)
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -97,7 +105,7 @@ def assigned(words: list[str]) -> list[str]:
 
 
 @on_pages
-def test_every_difftop_command_exists(page: Path):
+def test_every_difftop_command_exists(page: Path) -> None:
     for words in commands(page.read_text()):
         if words[0] != "difftop" or words[1:] in (["--help"], ["--version"], ["VERB", "--help"]):
             continue
@@ -108,12 +116,12 @@ def test_every_difftop_command_exists(page: Path):
             if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
                 assert word.partition("=")[0] in known, f"{shown!r}: no option {word}"
         if words[1] in ("run", "demo", "sim"):
-            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMS
+            declared = sim_parameters.PARAMETERS if words[1] == "sim" else policy_params.PARAMETERS
             assert set(assigned(rest)) <= {parameter.name for parameter in declared}, shown
 
 
 @on_pages
-def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]):
+def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for language, block in FENCE.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines() if language == "bash" else []:
             words = shlex.split(line, comments=True)
@@ -126,7 +134,7 @@ def test_whole_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @on_pages
-def test_options_named_in_the_text_exist(page: Path):
+def test_options_named_in_the_text_exist(page: Path) -> None:
     from difftop_ros.cli import VERBS
 
     parsers = [verb_parser(verb) for verb in VERBS]
@@ -142,7 +150,7 @@ def test_options_named_in_the_text_exist(page: Path):
 
 
 @on_pages
-def test_make_targets_and_launch_arguments_exist(page: Path):
+def test_make_targets_and_launch_arguments_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(page.read_text()):
         if words[0] == "make":
@@ -158,7 +166,7 @@ def launch_arguments(name: str) -> set[str]:
 
 
 @on_pages
-def test_links_and_pictures_lead_somewhere(page: Path):
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     astray = []
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
         name, _, anchor = target.partition("#")
@@ -175,14 +183,21 @@ def anchors(path: Path) -> set[str]:
 
 
 @on_pages
-def test_files_named_in_code_exist(page: Path):
+def test_files_named_in_code_exist(page: Path) -> None:
     """Shipped files in inline code: config/..., tools/..., difftop_ros/..., and our message and service types."""
     for code in CODE.findall(page.read_text()):
         for word in code.split():
             if interface := re.fullmatch(r"difftop_ros/((msg|srv)/\w+)", word):
                 word = f"{interface[1]}.{interface[2]}"
-            if re.fullmatch(r"(config|launch|tools|test|benchmarks|msg|srv|difftop_ros|\.ci)/[\w./-]+", word):
+            if re.fullmatch(r"(config|launch|tools|test|benchmarks|examples|msg|srv|difftop_ros|\.ci)/[\w./-]+", word):
                 assert (ROOT / word).exists(), f"{page.name}: {word} does not exist"
+
+
+def test_pages_named_by_the_code_exist() -> None:
+    for folder in ("difftop_ros", "config", "launch", "benchmarks", "tools", "examples"):
+        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]:
+            for name in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
+                assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
 
 
 def table_rows(text: str) -> Iterator[list[str]]:
@@ -200,25 +215,26 @@ def heading_part(text: str, end: str) -> str:
     return found[0]
 
 
-def test_readme_parameters_are_those_of_the_node():
+def test_parameters_of_the_page_are_those_of_the_node() -> None:
     shipped = yaml.safe_load((ROOT / "config/policy_node.yaml").read_text())
-    values = shipped[policy_params.NODE_NAME]["ros__parameters"]
-    table = {param.name: param for param in policy_params.PARAMS}
-    rows = list(table_rows(heading_part((ROOT / "README.md").read_text(), "Parameters of the policy node")))
+    values = shipped["/**"]["ros__parameters"]
+    table = {param.name: param for param in policy_params.PARAMETERS}
+    page = ROOT / "docs/reference/policy_node.md"
+    rows = list(table_rows(heading_part(page.read_text(), "Parameters")))
     assert len(rows) >= 10
     for name, kind, unit, default, meaning in rows:
-        assert name in values, f"README names the parameter {name}, which does not exist"
-        assert yaml.safe_load(default.strip("`")) == values[name], f"README's default of {name}"
+        assert name in values, f"{page} names the parameter {name}, which does not exist"
+        assert yaml.safe_load(default.strip("`")) == values[name], f"default of {name}"
         assert kind == type(values[name]).__name__.replace("str", "string") and unit == table[name].unit, name
         assert meaning
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_contract_page_has_every_field_with_its_default(name: str):
-    fields = getattr(model, name).model_fields
-    page = (ROOT / "docs/contract.md").read_text()
+def test_contract_page_has_every_field_with_its_default(name: str) -> None:
+    fields = CLASSES[name].model_fields
+    page = (ROOT / "docs/reference/contract.md").read_text()
     rows = {row[0]: row for heading in SECTIONS[name] for row in table_rows(heading_part(page, heading))}
-    assert set(rows) == set(fields), f"docs/contract.md and {name} differ"
+    assert set(rows) == set(fields), f"docs/reference/contract.md and {name} differ"
     for field, info in fields.items():
         shown = rows[field][3]
         if info.is_required():
@@ -231,18 +247,71 @@ def test_contract_page_has_every_field_with_its_default(name: str):
             assert shown in ("see below", "by kind"), f"{name}.{field} has a default"
 
 
-def test_every_contract_section_is_documented():
-    sections = {n for n, v in vars(model).items() if isinstance(v, type) and issubclass(v, model._Section)}
-    assert {n for n in sections if not n.startswith("_")} == set(SECTIONS)
+def test_every_contract_section_is_documented() -> None:
+    assert set(CLASSES) - {"Section", "Observation", "CloudObs"} == set(SECTIONS)  # those are what others are made of
 
 
-def test_contract_page_shows_the_shipped_example():
-    shown = [block for language, block in FENCE.findall((ROOT / "docs/contract.md").read_text()) if language == "yaml"]
+def test_contract_page_shows_the_shipped_example() -> None:
+    shown = [
+        block
+        for language, block in FENCE.findall((ROOT / "docs/reference/contract.md").read_text())
+        if language == "yaml"
+    ]
     assert (ROOT / "config/ur_like_example.yaml").read_text() in shown
 
 
-def test_pages_are_short_and_name_no_unfinished_work():
+def test_pages_are_short_and_name_no_unfinished_work() -> None:
     for page in PAGES:
         text = page.read_text()
         assert len(text.splitlines()) < 250, f"{page.name} is too long"
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", text), page.name
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_every_page_is_of_one_kind_and_says_what_one_gets() -> None:
+    pages = set(ROOT.glob("docs/**/*.md")) - {ROOT / "docs/index.md"}
+    assert {page.parent.name for page in pages} == set(KINDS)
+    for page in pages:
+        assert page.parent.parent == ROOT / "docs", page
+        assert re.match(r"# .+\n\nWhat you get here: ", page.read_text()), page
+
+
+def test_the_readme_and_the_index_lead_to_every_page() -> None:
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md")}
+    for start, prefix in (("README.md", "docs/"), ("docs/index.md", "")):
+        linked = re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / start).read_text())
+        assert pages <= {link.removeprefix(prefix) for link in linked}, start
+
+
+def test_results_are_one_page_of_small_tables_with_command_and_date() -> None:
+    """At most five tables of at most eight rows; each section names a command of ours and the day it was run."""
+    text = (ROOT / "benchmarks/RESULTS.md").read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert 1 <= len(tables) <= 5
+    for table in tables:
+        assert len(table.splitlines()) - 2 <= 8, table.splitlines()[0]
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert re.search(r"\d{1,2} [A-Z][a-z]+ 20\d\d|20\d\d-\d\d-\d\d", section), section.partition("\n")[0]
+        assert re.search(r"(difftop|python -m benchmarks\.)\S* \S", section), section.partition("\n")[0]
+
+
+def test_benchmarks_named_on_a_page_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"python -m benchmarks\.(\w+)", page.read_text()):
+            module = ROOT / "benchmarks" / name
+            assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), f"{page.name}: {name}"
+
+
+def test_the_table_for_newcomers_names_folders_that_exist() -> None:
+    part = heading_part((ROOT / "CONTRIBUTING.md").read_text(), "Where is the code that …")
+    folders = [
+        folder for row in re.findall(r"^\| .* \|$", part, re.MULTILINE) for folder in CODE.findall(row.split("|")[-2])
+    ]
+    assert len(folders) > 10
+    named = {folder.split("/")[0] for folder in folders}
+    for folder in folders:
+        assert folder == "difftop_ros/" or (ROOT / "difftop_ros" / folder / "__init__.py").exists(), folder
+    rooms = {path.parent.name for path in (ROOT / "difftop_ros").glob("*/__init__.py")}
+    assert rooms <= named, "every room answers a question"
+    architecture = (ROOT / "docs/explanation/architecture.md").read_text()
+    assert rooms == set(re.findall(r"^\| `(\w+)` \|", architecture, re.MULTILINE))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -49,11 +50,11 @@ def tree(request: pytest.FixtureRequest) -> ast.Module:
     return ast.parse(request.param.read_text(), str(request.param))
 
 
-def test_the_four_launch_files_are_there():
+def test_the_four_launch_files_are_there() -> None:
     assert {path.name for path in FILES} >= {f"{n}.launch.py" for n in ("policy", "sim", "record", "train")}
 
 
-def test_arguments_have_descriptions_and_are_used(tree: ast.Module):
+def test_arguments_have_descriptions_and_are_used(tree: ast.Module) -> None:
     declared = {literal(call.args[0]): keywords(call) for call in calls(tree, "DeclareLaunchArgument")}
     assert declared
     for name, given in declared.items():
@@ -65,7 +66,7 @@ def test_arguments_have_descriptions_and_are_used(tree: ast.Module):
     assert used - (from_table - set(declared)) == set(declared)
 
 
-def test_every_parameter_of_the_bridge_is_an_argument_of_its_launch_file():
+def test_every_parameter_of_the_bridge_is_an_argument_of_its_launch_file() -> None:
     pytest.importorskip("launch_ros", reason=NO_LAUNCH_ROS)
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
@@ -74,7 +75,7 @@ def test_every_parameter_of_the_bridge_is_an_argument_of_its_launch_file():
     assert names >= {"mjcf" if p.name == "model" else p.name for p in PARAMETERS} | {"namespace", "params_file"}
 
 
-def test_given_arguments_become_parameters_of_their_type():
+def test_given_arguments_become_parameters_of_their_type() -> None:
     context = SimpleNamespace(launch_configurations={"seed": "7", "realtime_factor": "2", "task": "", "mjcf": "a.xml"})
     values = launching.given(context, PARAMETERS, {"model": "mjcf"})
     assert values == {"seed": 7, "realtime_factor": 2.0, "model": "a.xml"}
@@ -83,7 +84,7 @@ def test_given_arguments_become_parameters_of_their_type():
         launching.given(SimpleNamespace(launch_configurations={"seed": "fast"}), PARAMETERS)
 
 
-def test_executables_are_installed_and_start_a_module(tree: ast.Module):
+def test_executables_are_installed_and_start_a_module(tree: ast.Module) -> None:
     for given in nodes(tree):
         name = literal(given["executable"])
         assert literal(given["package"]) == "difftop_ros"
@@ -94,7 +95,7 @@ def test_executables_are_installed_and_start_a_module(tree: ast.Module):
         assert module and importlib.util.find_spec(module[1]), f"scripts/{name} starts a module that does not exist"
 
 
-def test_parameters_are_declared_by_the_node(tree: ast.Module):
+def test_parameters_are_declared_by_the_node(tree: ast.Module) -> None:
     for given in nodes(tree):
         executable = literal(given["executable"])
         stem = executable.split("_")[0]
@@ -105,7 +106,7 @@ def test_parameters_are_declared_by_the_node(tree: ast.Module):
                 assert key == "use_sim_time" or f'"{key}"' in sources, f"{executable} declares no parameter {key}"
 
 
-def test_the_dds_profile_is_set_before_any_node(tree: ast.Module):
+def test_the_dds_profile_is_set_before_any_node(tree: ast.Module) -> None:
     (description,) = calls(tree, "LaunchDescription")
     (entities,) = description.args
     assert isinstance(entities, ast.List)
@@ -113,17 +114,17 @@ def test_the_dds_profile_is_set_before_any_node(tree: ast.Module):
     assert ast.unparse(first) == "dds_environment()"
 
 
-def test_every_installed_program_exists():
+def test_every_installed_program_exists() -> None:
     assert sorted(PROGRAMS) == sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").iterdir())
 
 
-def test_every_interface_is_built_by_cmake_too():
+def test_every_interface_is_built_by_cmake_too() -> None:
     listed = re.findall(r'"((?:msg|srv)/\w+\.(?:msg|srv))"', CMAKE)
     assert sorted(listed) == sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("msg/*"), *ROOT.glob("srv/*")])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_launch_ros_loads_it(path: Path, ros_domain: int):
+def test_launch_ros_loads_it(path: Path, ros_domain: int) -> None:
     pytest.importorskip("launch_ros", reason=NO_LAUNCH_ROS)
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
@@ -131,7 +132,7 @@ def test_launch_ros_loads_it(path: Path, ros_domain: int):
     assert all(argument.description for argument in description.get_launch_arguments())
 
 
-def test_the_simulation_launches_and_ends(spawn, tmp_path: Path):
+def test_the_simulation_launches_and_ends(spawn: Any, tmp_path: Path) -> None:
     pytest.importorskip("launch_ros", reason=NO_LAUNCH_ROS)
     program = tmp_path / "run_launch.py"
     program.write_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,19 +18,19 @@ LOCAL = str(share_path("config/dds/fastdds_localhost.xml"))
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
-def test_profile_is_set_when_the_user_has_none():
+def test_profile_is_set_when_the_user_has_none() -> None:
     assert ros_env.ros_environment(base={})[PROFILE] == ROBOT
     env = ros_env.ros_environment(base={}, local_only=True)
     assert (env[PROFILE], env["ROS_AUTOMATIC_DISCOVERY_RANGE"]) == (LOCAL, "LOCALHOST")
 
 
-def test_a_profile_of_the_user_is_kept():
+def test_a_profile_of_the_user_is_kept() -> None:
     for name in ros_env.PROFILE_VARIABLES:
         env = ros_env.ros_environment(base={name: "/mine.xml"}, local_only=True)
         assert {n: env.get(n) for n in ros_env.PROFILE_VARIABLES if n in env} == {name: "/mine.xml"}
 
 
-def test_local_only_narrows_and_is_never_widened_by_a_child():
+def test_local_only_narrows_and_is_never_widened_by_a_child() -> None:
     wide = ros_env.ros_environment(base={})
     narrow = ros_env.ros_environment(base=wide, local_only=True)
     assert narrow[PROFILE] == LOCAL
@@ -37,20 +38,20 @@ def test_local_only_narrows_and_is_never_widened_by_a_child():
     assert (child[PROFILE], child["ROS_AUTOMATIC_DISCOVERY_RANGE"]) == (LOCAL, "LOCALHOST")
 
 
-def test_a_sourced_ros_installation_stays_first():
+def test_a_sourced_ros_installation_stays_first() -> None:
     env = ros_env.ros_environment(base={"AMENT_PREFIX_PATH": "/opt/ros/jazzy:/ws/install"})
     assert env["AMENT_PREFIX_PATH"].startswith("/opt/ros/jazzy:/ws/install")
     assert ros_env.ros_environment(base=env) == env
 
 
-def test_missing_ros_is_one_sentence_with_a_remedy(monkeypatch: pytest.MonkeyPatch):
+def test_missing_ros_is_one_sentence_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rclpy", None)
     monkeypatch.setattr("os.environ", dict(ros_env.os.environ))
     with pytest.raises(UserError, match=r"rclpy cannot be used .*make setup"):
         ros_env.prepare()
 
 
-def test_missing_messages_are_named(monkeypatch: pytest.MonkeyPatch):
+def test_missing_messages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rclpy", reason="rclpy is not installed in this environment")
     monkeypatch.setitem(sys.modules, "difftop_ros.msg", None)
     monkeypatch.setattr("os.environ", dict(ros_env.os.environ))
@@ -58,7 +59,7 @@ def test_missing_messages_are_named(monkeypatch: pytest.MonkeyPatch):
         ros_env.prepare()
 
 
-def test_share_path_names_where_it_looked():
+def test_share_path_names_where_it_looked() -> None:
     with pytest.raises(UserError, match=r"no-such-file\.yaml.*searched .*difftop_ros"):
         share_path("config/no-such-file.yaml")
 
@@ -82,7 +83,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("inherit", [True, False], ids=["inherited environment", "bare environment"])
-def test_any_start_of_python_works(ros_domain: int, spawn, tmp_path: Path, inherit: bool):
+def test_any_start_of_python_works(ros_domain: int, spawn: Any, tmp_path: Path, inherit: bool) -> None:
     """The pip wheels re-execute Python once for LD_LIBRARY_PATH: arguments and child processes must survive it."""
     pytest.importorskip("rclpy", reason="rclpy is not installed in this environment")
     script = tmp_path / "probe.py"
@@ -98,7 +99,7 @@ def test_any_start_of_python_works(ros_domain: int, spawn, tmp_path: Path, inher
     assert "CHILD rclpy" in process.output()
 
 
-def test_lost_library_path_is_explained(spawn):
+def test_lost_library_path_is_explained(spawn: Any) -> None:
     """A child with the wheels' marker but without LD_LIBRARY_PATH cannot load rclpy: the sentence says why."""
     if not (Path(sys.prefix) / "share/ament_index/resource_index/packages/rclpy").is_file():
         pytest.skip("ROS 2 does not come from pip wheels here")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ PLAN = "difftop_ros/msg/Plan"
 
 
 @pytest.fixture(scope="module")
-def compare():
+def compare() -> Any:
     """tools/compare_type_hashes.py as a module."""
     spec = importlib.util.spec_from_file_location("compare_type_hashes", ROOT / "tools/compare_type_hashes.py")
     assert spec and spec.loader
@@ -43,7 +44,15 @@ def describe(folder: Path, hashes: dict[str, str]) -> Path:
     ],
     ids=["equal", "differs", "missing", "nothing built"],
 )
-def test_comparison_fails_when_it_should(compare, tmp_path: Path, monkeypatch, capsys, one, other, code):
+def test_comparison_fails_when_it_should(
+    compare: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    one: Any,
+    other: Any,
+    code: int,
+) -> None:
     shares = [str(describe(tmp_path / name, hashes)) for name, hashes in (("one", one), ("other", other))]
     monkeypatch.setattr(sys, "argv", ["compare_type_hashes.py", *shares])
     assert compare.main() == code
@@ -78,7 +87,7 @@ while True:
 """
 
 
-def test_colcon_build_and_pip_build_talk(spawn, tmp_path: Path, compare):
+def test_colcon_build_and_pip_build_talk(spawn: Any, tmp_path: Path, compare: Any) -> None:
     if not (INSTALL / "difftop_ros").is_dir() or not (PIP_SHARE / "msg").is_dir():
         pytest.skip("needs both builds of the messages: run 'make colcon' first")
     installed = INSTALL / "difftop_ros/share/difftop_ros"

@@ -21,12 +21,12 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def arm_contract(arm) -> Contract:
+def arm_contract(arm: Any) -> Contract:
     return parse_contract(arm.text)
 
 
 @pytest.fixture(scope="session")
-def dataset_folder(arm, arm_contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset_folder(arm: Any, arm_contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset") / "arm"
     ingest(find_bags([arm.bags]), arm_contract, folder)
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from difftop_ros.learning.imitation.augment import (
     turned,
 )
 
-KINDS = {"joints": "joints", "cloud": "cloud", "picture": "image"}
+KINDS = {"joints": "vector", "cloud": "cloud", "picture": "image"}
 OFF: dict[str, float] = {"joint_noise": 0.0, "cloud_jitter_m": 0.0, "cloud_drop": 0.0, "image_shift_px": 0}
 
 
@@ -31,7 +33,7 @@ def obs() -> dict[str, torch.Tensor]:
     }
 
 
-def test_everything_off_changes_nothing(obs):
+def test_everything_off_changes_nothing(obs: dict[str, torch.Tensor]) -> None:
     seen = augment(obs, KINDS, AugmentSettings(**OFF))
     assert all(torch.equal(seen[key], obs[key]) for key in obs)
 
@@ -43,7 +45,7 @@ def test_everything_off_changes_nothing(obs):
      ({"image_shift_px": 3}, "picture")],
     ids=str,
 )  # fmt: skip
-def test_each_disturbance_is_seen_by_its_own_stream_alone(obs, option, key):
+def test_each_disturbance_is_seen_by_its_own_stream_alone(obs: dict[str, torch.Tensor], option: Any, key: str) -> None:
     before = {name: frames.clone() for name, frames in obs.items()}
     seen = augment(obs, KINDS, AugmentSettings(**{**OFF, **option}))
     for name in obs:
@@ -52,7 +54,7 @@ def test_each_disturbance_is_seen_by_its_own_stream_alone(obs, option, key):
         assert seen[name].dtype == obs[name].dtype and seen[name].shape == obs[name].shape
 
 
-def test_a_moved_cloud_stays_rigid_and_within_its_bounds(obs):
+def test_a_moved_cloud_stays_rigid_and_within_its_bounds(obs: dict[str, torch.Tensor]) -> None:
     cloud = obs["cloud"]
     seen = move_cloud(cloud, 0.1, 0.2)
     assert torch.equal(seen[..., 3:], cloud[..., 3:]), "colours stay"
@@ -70,7 +72,7 @@ def test_a_moved_cloud_stays_rigid_and_within_its_bounds(obs):
     assert move_cloud(cloud, 0.0, 0.0) is cloud
 
 
-def test_noise_has_the_size_asked_for(obs):
+def test_noise_has_the_size_asked_for(obs: dict[str, torch.Tensor]) -> None:
     joints = augment(obs, KINDS, AugmentSettings(**{**OFF, "joint_noise": 0.2}))["joints"] - obs["joints"]
     assert float(joints.std()) == pytest.approx(0.2, rel=0.2) and abs(float(joints.mean())) < 0.05
     cloud = jitter_cloud(obs["cloud"], 0.05, 0.0) - obs["cloud"]
@@ -78,7 +80,7 @@ def test_noise_has_the_size_asked_for(obs):
     assert float(cloud[..., 3:].abs().max()) == 0, "colours stay"
 
 
-def test_dropped_points_become_the_first_one(obs):
+def test_dropped_points_become_the_first_one(obs: dict[str, torch.Tensor]) -> None:
     seen = jitter_cloud(obs["cloud"], 0.0, 0.6)
     same = (seen == obs["cloud"]).all(-1)
     gone = (seen == obs["cloud"][..., :1, :]).all(-1)
@@ -88,7 +90,9 @@ def test_dropped_points_become_the_first_one(obs):
 
 
 @pytest.mark.parametrize("command", [0, None])
-def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(obs, command):
+def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(
+    obs: dict[str, torch.Tensor], command: int | None
+) -> None:
     actions = torch.randn(40, 4, 3)
     seen, commands = turned(obs, actions, KINDS, Place("joints", 1, command), 0.7)
     angle = seen["joints"][..., 1] - obs["joints"][..., 1]
@@ -110,7 +114,7 @@ def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(obs, command):
 
 
 @pytest.mark.parametrize("commands", [(None, None), (2, 0)])
-def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs, commands):
+def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs: dict[str, torch.Tensor], commands: Any) -> None:
     """Joints 2 and 0 read the hand's x and y; their commands move where they are positions."""
     actions = torch.randn(40, 4, 3)
     before = {key: frames.clone() for key, frames in obs.items()}
@@ -132,7 +136,7 @@ def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs, commands):
     assert all(torch.equal(obs[key], before[key]) for key in obs), "what was given is not written into"
 
 
-def test_shift_joints_are_names_of_at_most_three_axes():
+def test_shift_joints_are_names_of_at_most_three_axes() -> None:
     assert AugmentSettings(shift_joints="hand_x, hand_y", shift_m=0.1).reach == {"hand_x": 0.1, "hand_y": 0.1}
     for half in ({"shift_joints": "hand_x"}, {"shift_m": 0.1}):
         with pytest.raises(UserError, match="shift_joints and shift_m belong together"):
@@ -142,7 +146,7 @@ def test_shift_joints_are_names_of_at_most_three_axes():
             AugmentSettings(shift_joints=names, shift_m=0.1)
 
 
-def test_a_turn_needs_joint_and_angle():
+def test_a_turn_needs_joint_and_angle() -> None:
     for half in ({"turn_joint": "shoulder"}, {"turn_rad": 0.3}):
         with pytest.raises(UserError, match="belong together"):
             AugmentSettings(**half)
@@ -150,7 +154,7 @@ def test_a_turn_needs_joint_and_angle():
         AugmentSettings(joint_noise=-1.0)
 
 
-def test_a_shifted_picture_is_the_picture_moved(obs):
+def test_a_shifted_picture_is_the_picture_moved(obs: dict[str, torch.Tensor]) -> None:
     pixels, picture = 3, obs["picture"]
     seen = random_shift(picture, pixels)
     offsets = set()

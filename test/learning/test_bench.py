@@ -33,13 +33,13 @@ def row(cell: bench.Cell, successes: int) -> dict[str, Any]:
     return {**values, **dict.fromkeys(bench.RESULT, 1), "successes": successes, "version": "0", "machine": "m"}
 
 
-def test_joints_alone_are_tried_by_the_first_policy_only():
+def test_joints_alone_are_tried_by_the_first_policy_only() -> None:
     found = [(c.task, c.observation, c.policy) for c in cells()]
     each = [("cloud", "bc"), ("cloud", "difftop"), ("state", "bc")]
     assert found == [(task, *rest) for task in ("reach", "push") for rest in each]
 
 
-def test_finished_cells_are_not_done_again(tmp_path):
+def test_finished_cells_are_not_done_again(tmp_path: Path) -> None:
     table, todo = tmp_path / "rows.csv", cells()
     for cell in todo[:2]:
         bench.append_row(table, row(cell, 1))
@@ -49,7 +49,7 @@ def test_finished_cells_are_not_done_again(tmp_path):
     assert len({c.name for c in cells(seeds=[0, 1])}) == len(cells(seeds=[0, 1]))
 
 
-def test_a_table_of_something_else_is_refused(tmp_path):
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has the columns"):
         bench.read_rows(tmp_path / "rows.csv")
@@ -63,7 +63,7 @@ def test_a_table_of_something_else_is_refused(tmp_path):
         ({"observations": ["sound"]}, "expected one of"),
     ],
 )
-def test_cells_that_cannot_be(changes, says):
+def test_cells_that_cannot_be(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         cells(**changes)
 
@@ -77,17 +77,17 @@ def test_cells_that_cannot_be(changes, says):
         ("guess", "policy is 'guess'"),
     ],
 )
-def test_policies_that_cannot_be(text, says):
+def test_policies_that_cannot_be(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         bench.policy_config(text)
 
 
-def test_options_of_a_policy():
+def test_options_of_a_policy() -> None:
     config = bench.policy_config("difftop:proximal=1.5,point_widths=8-16,solver=polyak,iterations=3", horizon=7)
     assert config == PolicyConfig(horizon=7, proximal=1.5, point_widths=(8, 16), solver="polyak", iterations=3)
 
 
-def test_joints_alone_see_nothing_else():
+def test_joints_alone_see_nothing_else() -> None:
     contract = bench.cell_contract("push", "state")
     assert list(contract.observations) == ["joints"]
     assert bench.contract_path("push", "state") == bench.contract_path("push", "cloud")
@@ -95,7 +95,7 @@ def test_joints_alone_see_nothing_else():
         bench.contract_path("kitchen/stir", "cloud")
 
 
-def test_rates_and_their_intervals():
+def test_rates_and_their_intervals() -> None:
     rows = [{"successes": "8", "episodes": "10"}, {"successes": "9", "episodes": "10"}]
     found = bench_report.rate(rows)
     # Wilson's interval of 17 of 20 at 95 %, from its formula solved as a quadratic
@@ -106,14 +106,14 @@ def test_rates_and_their_intervals():
     assert both.mean == pytest.approx(0.425) and both.low < 0.425 < both.high and other.low == 0
 
 
-def _wilson_roots(good: int, n: int, z: float = 1.96) -> list[float]:
+def _wilson_roots(good: int, n: int, z: float = 1.959963984540054) -> list[float]:
     p = good / n
     a, b, c = 1 + z * z / n, -(2 * p + z * z / n), p * p
     root = math.sqrt(b * b - 4 * a * c)
     return [(-b - root) / (2 * a), (-b + root) / (2 * a)]
 
 
-def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path):
+def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     for cell in cells():
         if (cell.task, cell.observation) != ("push", "state"):
@@ -126,11 +126,11 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
     assert bench_report.plot(rows, tmp_path / "plot.png").stat().st_size > 5000
 
 
-def test_what_is_unusual_is_told_apart(tmp_path, capsys):
+def test_what_is_unusual_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from difftop_ros.cli import main
 
     usual = bench.Cell("push", "image", "bc", seed=0, **SHARED | COMPARED_UNNAMED)
-    others = [dataclasses.replace(usual, **change) for change in ({"obs_steps": 1}, {"batch": 64, "horizon": 16})]
+    others = [dataclasses.replace(usual, obs_steps=1), dataclasses.replace(usual, batch=64, horizon=16)]
     assert len({cell.name for cell in (usual, *others)}) == 3 and others[0].name == f"{usual.name}_obs-steps-1"
     table = tmp_path / "rows.csv"
     for cell in (usual, *others, dataclasses.replace(usual, observation="cloud", policy="difftop")):
@@ -147,7 +147,7 @@ def test_what_is_unusual_is_told_apart(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("scene", ["moved", "hand"])
-def test_scenes_depend_on_the_hand_where_it_is_known(scene):
+def test_scenes_depend_on_the_hand_where_it_is_known(scene: str) -> None:
     found = cells(tasks=["metaworld/push-v3", "push"], observations=["cloud", "image", "state"], scene=scene)
     known = {(cell.task, cell.observation) for cell in found if cell.scene == scene}
     assert known == {("metaworld/push-v3", "cloud")}
@@ -161,7 +161,7 @@ def test_scenes_depend_on_the_hand_where_it_is_known(scene):
         bench.Cell("push", "cloud", "bc", seed=0, scene=scene, **SHARED)
 
 
-def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
+def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from difftop_ros.cli import main
 
     table = tmp_path / "rows.csv"
@@ -189,7 +189,7 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys):
+def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from difftop_ros.cli import main
 
     words = ["bench", "imitation", "--tasks", "reach", "--policies", "bc", "difftop:iterations=2", "--seeds", "0"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,24 +16,24 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.evaluate import Evaluation, Outcome, evaluate, shifted
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.run import evaluate_model
-from difftop_ros.learning.simulated import SimulatedRobot
 from difftop_ros.paths import share_path
-from difftop_ros.policies import DifftopNet, Policy, PolicyOutput
+from difftop_ros.policies import DifftopNet, PlanResult, Policy
 from difftop_ros.sim import make_expert
+from difftop_ros.sim.robot import SimulatedRobot
 
 
 def panda(seconds: float, joints_only: bool = True) -> Contract:
     """The demo's contract with small pictures and short episodes."""
     contract = load_contract(share_path("config/panda_table.yaml"))
     sim = contract.sim.model_copy(update={"task": "reach", "width": 64, "height": 48, "cameras": {}})
-    changes = {"episode": contract.episode.model_copy(update={"max_seconds": seconds}), "sim": sim}
+    changes: dict[str, Any] = {"episode": contract.episode.model_copy(update={"max_seconds": seconds}), "sim": sim}
     if joints_only:
         changes["observations"] = {"joints": contract.observations["joints"]}
     return contract.model_copy(update=changes)
 
 
 @pytest.fixture
-def policy(small) -> Policy:
+def policy(small: Any) -> Policy:
     torch.manual_seed(0)
     contract = panda(0.4)
     net = DifftopNet(contract, small(policy={"obs_steps": 2}).policy)
@@ -51,14 +53,15 @@ class ExpertPolicy:
     def reset(self) -> None:
         self._expert = make_expert(self._world)
 
-    def act(self, obs, **_) -> PolicyOutput:
-        return PolicyOutput(np.asarray(self._expert.act())[None], "CONVERGED", "", 0, 0.0, 0.0, 0.0, 1.0, 2.0)
+    def act(self, obs: dict[str, np.ndarray], **_: Any) -> PlanResult:
+        return PlanResult(np.asarray(self._expert.act())[None], "CONVERGED", encode_ms=1.0, solve_ms=2.0)
 
 
-def test_an_expert_succeeds_and_an_idle_policy_does_not(policy):
+def test_an_expert_succeeds_and_an_idle_policy_does_not(policy: Policy) -> None:
     robot = SimulatedRobot(panda(8.0), "reach")
     try:
-        watched, done = [], []
+        watched: list[int] = []
+        done: list[Outcome] = []
         expert = ExpertPolicy(robot)
         found = evaluate(expert, robot, [5, 6], watch=lambda i, r: watched.append(i), done=done.append)  # type: ignore[arg-type]
         assert found.successes == 2 and found.outcomes == done and found.label == "expert" and found.task == "reach"
@@ -70,7 +73,7 @@ def test_an_expert_succeeds_and_an_idle_policy_does_not(policy):
         robot.close()
 
 
-def test_an_untrained_policy_runs_to_the_limit_and_replans_as_asked(policy):
+def test_an_untrained_policy_runs_to_the_limit_and_replans_as_asked(policy: Policy) -> None:
     robot = SimulatedRobot(policy.contract, "reach")
     try:
         found = evaluate(policy, robot, [0, 1])
@@ -82,7 +85,7 @@ def test_an_untrained_policy_runs_to_the_limit_and_replans_as_asked(policy):
         robot.close()
 
 
-def test_the_model_folder_gets_results_video_and_sheet(policy, tmp_path):
+def test_the_model_folder_gets_results_video_and_sheet(policy: Policy, tmp_path: Path) -> None:
     told: list[Progress] = []
     found = evaluate_model(policy, tmp_path, episodes=2, report=told.append)
     assert [f.label for f in found] == ["difftop", "its own base"]
@@ -95,14 +98,14 @@ def test_the_model_folder_gets_results_video_and_sheet(policy, tmp_path):
     assert "reach, its own base: 0 of 2" in told[-1].message
 
 
-def test_an_evaluation_can_be_stopped(policy, tmp_path):
+def test_an_evaluation_can_be_stopped(policy: Policy, tmp_path: Path) -> None:
     calls = iter([False] * 3)
     with pytest.raises(Stopped, match="stopped in the evaluation"):
         evaluate_model(policy, tmp_path, episodes=2, stop=lambda: next(calls, True))
     assert not (tmp_path / "evaluation.json").exists()
 
 
-def test_a_camera_that_the_world_lacks_is_named():
+def test_a_camera_that_the_world_lacks_is_named() -> None:
     robot = SimulatedRobot(panda(1.0, joints_only=False), "reach")
     try:
         with pytest.raises(UserError, match=r"sim\.cameras does not say which camera observation 'cloud'"):
@@ -111,7 +114,7 @@ def test_a_camera_that_the_world_lacks_is_named():
         robot.close()
 
 
-def test_velocity_and_increments_move_the_arm_alike():
+def test_velocity_and_increments_move_the_arm_alike() -> None:
     moved = {}
     for mode, action in (("position", None), ("velocity", 0.2), ("delta_position", 0.02)):
         contract = panda(1.0)
@@ -132,14 +135,14 @@ def test_velocity_and_increments_move_the_arm_alike():
     assert 0.05 < moved["velocity"] <= moved["position"] + 0.01
 
 
-def test_intervals_are_wilsons():
+def test_intervals_are_wilsons() -> None:
     outcomes = [Outcome(seed, seed < 8, 10, [1.0]) for seed in range(10)]
     low, high = Evaluation("reach", "difftop", outcomes).interval()
     assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
-    assert Evaluation("reach", "difftop").interval() == (0.0, pytest.approx(0.793, abs=1e-3))
+    assert Evaluation("reach", "difftop").interval() == (0.0, 1.0)
 
 
-def test_a_shifted_plan_repeats_its_last_knot():
+def test_a_shifted_plan_repeats_its_last_knot() -> None:
     plan = np.arange(8.0).reshape(4, 2)
     assert shifted(plan, 1).tolist() == [[2, 3], [4, 5], [6, 7], [6, 7]]
     assert (shifted(plan, 9) == plan[-1]).all()

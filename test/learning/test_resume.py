@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,17 +44,17 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 @pytest.fixture
-def thirty(small):
+def thirty(small: Any) -> Any:
     """Settings of a run of thirty steps with a moving average."""
     return small(steps=30, checkpoint_every=12, ema=0.9)
 
 
 @pytest.fixture(scope="module")
-def in_one_go(dataset_folder, tmp_path_factory) -> Callable[..., Path]:
+def in_one_go(dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """in_one_go(settings): folder of that run, never stopped, made once; not to be written into."""
     folder = tmp_path_factory.mktemp("runs")
 
-    def run(settings) -> Path:
+    def run(settings: Any) -> Path:
         if not (folder / WEIGHTS).exists():
             train(EpisodeDataset(dataset_folder), settings, folder)
         return folder
@@ -61,7 +62,9 @@ def in_one_go(dataset_folder, tmp_path_factory) -> Callable[..., Path]:
     return run
 
 
-def test_stopping_and_going_on_is_the_same_run(episodes, thirty, in_one_go, tmp_path):
+def test_stopping_and_going_on_is_the_same_run(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     with pytest.raises(Stopped, match="after step 15 of 30"):
         train(episodes, thirty, tmp_path, stop=after(15))
     assert not (tmp_path / WEIGHTS).exists() and kept(tmp_path) == ["step=12", "step=15"]
@@ -74,7 +77,9 @@ def test_stopping_and_going_on_is_the_same_run(episodes, thirty, in_one_go, tmp_
     assert training_seconds(tmp_path) > first_part > 0
 
 
-def test_a_signal_right_behind_a_step_keeps_that_step(episodes, thirty, in_one_go, tmp_path):
+def test_a_signal_right_behind_a_step_keeps_that_step(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     """SIGTERM after `stop()` was asked: Lightning leaves before the next step, in which it would be asked again."""
     asked = iter(range(1, 31))
 
@@ -94,7 +99,9 @@ def test_a_signal_right_behind_a_step_keeps_that_step(episodes, thirty, in_one_g
     assert_same_weights(in_one_go(thirty), tmp_path)
 
 
-def test_a_run_killed_between_checkpoints_is_the_same_run(episodes, thirty, in_one_go, tmp_path):
+def test_a_run_killed_between_checkpoints_is_the_same_run(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     def crash(progress: Progress) -> None:
         if progress.step >= 1:
             raise MemoryError("as good as a power cut")
@@ -108,7 +115,9 @@ def test_a_run_killed_between_checkpoints_is_the_same_run(episodes, thirty, in_o
     assert_same_weights(in_one_go(thirty), tmp_path)
 
 
-def test_a_complete_run_is_taken_as_it_is(episodes, thirty, in_one_go, tmp_path):
+def test_a_complete_run_is_taken_as_it_is(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     shutil.copytree(in_one_go(thirty), tmp_path / "copy")
     (tmp_path / "copy" / WEIGHTS).unlink()
     told: list[Progress] = []
@@ -117,7 +126,9 @@ def test_a_complete_run_is_taken_as_it_is(episodes, thirty, in_one_go, tmp_path)
     assert_same_weights(in_one_go(thirty), tmp_path / "copy")
 
 
-def test_a_run_goes_on_with_more_steps_under_their_schedule(episodes, thirty, small, in_one_go, tmp_path):
+def test_a_run_goes_on_with_more_steps_under_their_schedule(
+    episodes: EpisodeDataset, thirty: Any, small: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     shutil.copytree(in_one_go(thirty), tmp_path / "more")
     longer = small(steps=45, checkpoint_every=5, ema=0.9)
     train(episodes, longer, tmp_path / "more")
@@ -132,12 +143,14 @@ def test_a_run_goes_on_with_more_steps_under_their_schedule(episodes, thirty, sm
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19])
-def test_any_number_of_steps_has_a_schedule(episodes, small, tmp_path, steps):
+def test_any_number_of_steps_has_a_schedule(episodes: EpisodeDataset, small: Any, tmp_path: Path, steps: int) -> None:
     train(episodes, small(steps=steps, policy={"policy": "bc"}), tmp_path)
     assert kept(tmp_path) == [f"step={steps}"]
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(episodes, thirty, in_one_go, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     with pytest.raises(Stopped):
         train(episodes, thirty, tmp_path, stop=after(15))
     broken = tmp_path / "checkpoints/step=15.ckpt"
@@ -149,7 +162,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(episodes, thirt
     assert_same_weights(in_one_go(thirty), tmp_path)
 
 
-def test_other_settings_are_refused_and_fresh_starts_over(episodes, thirty, small, in_one_go, tmp_path):
+def test_other_settings_are_refused_and_fresh_starts_over(
+    episodes: EpisodeDataset, thirty: Any, small: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     shutil.copytree(in_one_go(thirty), tmp_path / "copy")
     usual = thirty.to_dict()
     for other, says in (
@@ -165,7 +180,9 @@ def test_other_settings_are_refused_and_fresh_starts_over(episodes, thirty, smal
     assert len(list((tmp_path / "copy/logs").glob("from_step_*"))) == 1
 
 
-def test_a_run_from_before_an_option_existed_goes_on(episodes, thirty, small, tmp_path):
+def test_a_run_from_before_an_option_existed_goes_on(
+    episodes: EpisodeDataset, thirty: Any, small: Any, tmp_path: Path
+) -> None:
     with pytest.raises(Stopped):
         train(episodes, thirty, tmp_path, stop=after(3))
     record = tmp_path / RECORD
@@ -179,7 +196,9 @@ def test_a_run_from_before_an_option_existed_goes_on(episodes, thirty, small, tm
     assert yaml.safe_load(record.read_text())["policy"]["cloud_origin"] == ""
 
 
-def test_other_data_is_refused(arm, episodes, thirty, in_one_go, tmp_path):
+def test_other_data_is_refused(
+    arm: Any, episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     shutil.copytree(in_one_go(thirty), tmp_path / "copy")
     for seed in (0, 7):
         arm.write_episode(tmp_path / "bags" / str(seed), seed)
@@ -192,7 +211,7 @@ def test_other_data_is_refused(arm, episodes, thirty, in_one_go, tmp_path):
         train(EpisodeDataset(tmp_path / "slower"), thirty, tmp_path / "copy")
 
 
-def test_copied_data_is_the_same_data(arm, thirty, episodes, tmp_path):
+def test_copied_data_is_the_same_data(arm: Any, thirty: Any, episodes: EpisodeDataset, tmp_path: Path) -> None:
     shutil.copytree(arm.bags, tmp_path / "bags")  # other file times, hence other names in the dataset
     for file in (tmp_path / "bags").rglob("*.mcap"):
         file.touch()
@@ -203,14 +222,16 @@ def test_copied_data_is_the_same_data(arm, thirty, episodes, tmp_path):
         train(EpisodeDataset(tmp_path / "copied"), thirty, tmp_path / "model", stop=after(1))
 
 
-def test_a_policy_without_its_run_is_not_overwritten(episodes, thirty, in_one_go, tmp_path):
+def test_a_policy_without_its_run_is_not_overwritten(
+    episodes: EpisodeDataset, thirty: Any, in_one_go: Callable[..., Path], tmp_path: Path
+) -> None:
     shutil.copy(in_one_go(thirty) / WEIGHTS, tmp_path / WEIGHTS)
     with pytest.raises(TrainingError, match="holds a policy without its training"):
         train(episodes, thirty, tmp_path)
     assert_same_weights(in_one_go(thirty), tmp_path)
 
 
-def test_the_losses_before_and_after_a_stop_are_drawn(episodes, thirty, tmp_path):
+def test_the_losses_before_and_after_a_stop_are_drawn(episodes: EpisodeDataset, thirty: Any, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(episodes, thirty, tmp_path, stop=after(15))
     train(episodes, thirty, tmp_path)

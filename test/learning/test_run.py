@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from difftop_ros.learning.run import TrainingJob, prepare_dataset, run_training
 
 
 @pytest.fixture
-def job(arm, small, tmp_path) -> TrainingJob:
+def job(arm: Any, small: Any, tmp_path: Path) -> TrainingJob:
     settings = small(steps=12, checkpoint_every=5)
     return TrainingJob(
         (arm.bags,), parse_contract(arm.text), tmp_path / "model", settings, dataset=tmp_path / "dataset", device="cpu",
@@ -24,7 +26,7 @@ def job(arm, small, tmp_path) -> TrainingJob:
     )  # fmt: skip
 
 
-def test_bags_become_a_model_with_its_card(job):
+def test_bags_become_a_model_with_its_card(job: TrainingJob) -> None:
     told: list[Progress] = []
     policy, evaluations = run_training(job, told.append)
     assert policy.horizon == 4 and evaluations == [], "a contract without a simulation is not evaluated"
@@ -39,7 +41,9 @@ def test_bags_become_a_model_with_its_card(job):
     assert (job.out / "loss.png").stat().st_size > 5000
 
 
-def test_episodes_shorter_than_a_plan_are_used_and_counted(arm, job, small, tmp_path):
+def test_episodes_shorter_than_a_plan_are_used_and_counted(
+    arm: Any, job: TrainingJob, small: Any, tmp_path: Path
+) -> None:
     short = arm.write_episode(tmp_path / "short" / "bag", 9, steps=5)
     settings = small(steps=2, policy={"horizon": 8})
     told: list[Progress] = []
@@ -49,7 +53,7 @@ def test_episodes_shorter_than_a_plan_are_used_and_counted(arm, job, small, tmp_
     assert "with 5)" in counted and "1 shorter than the horizon" in (job.out / "README.md").read_text()
 
 
-def test_each_stage_can_be_stopped_and_the_same_job_goes_on(job):
+def test_each_stage_can_be_stopped_and_the_same_job_goes_on(job: TrainingJob) -> None:
     with pytest.raises(Stopped, match="after bag 1 of 3"):
         run_training(job, stop=lambda: True)
     told: list[Progress] = []
@@ -62,7 +66,7 @@ def test_each_stage_can_be_stopped_and_the_same_job_goes_on(job):
     assert any(p.message == "going on from step 7" for p in told)
 
 
-def test_what_cannot_be_trained_on(arm, job, tmp_path):
+def test_what_cannot_be_trained_on(arm: Any, job: TrainingJob, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bags were given"):
         dataclasses.replace(job, bags=(), dataset=None)
     with pytest.raises(UserError, match="'/nowhere' do not exist"):
@@ -80,7 +84,7 @@ def test_what_cannot_be_trained_on(arm, job, tmp_path):
     assert not job.out.exists()
 
 
-def test_failures_are_left_out_unless_asked_for(arm, job, tmp_path):
+def test_failures_are_left_out_unless_asked_for(arm: Any, job: TrainingJob, tmp_path: Path) -> None:
     arm.write_episode(tmp_path / "bags" / "good", 0)
     arm.write_episode(tmp_path / "bags" / "bad", 1, success=False)
     told: list[Progress] = []
@@ -89,13 +93,13 @@ def test_failures_are_left_out_unless_asked_for(arm, job, tmp_path):
     assert len(prepare_dataset(dataclasses.replace(mixed, include_failures=True))) == 2
 
 
-def test_data_goes_beside_the_bags_by_default(arm, job, tmp_path):
+def test_data_goes_beside_the_bags_by_default(arm: Any, job: TrainingJob, tmp_path: Path) -> None:
     arm.write_episode(tmp_path / "bags" / "one", 0)
     episodes = prepare_dataset(dataclasses.replace(job, bags=(tmp_path / "bags",), dataset=None))
     assert episodes.folder.parent == tmp_path and episodes.folder.name.startswith("bags_dataset_")
 
 
-def test_a_card_shows_what_was_measured(job):
+def test_a_card_shows_what_was_measured(job: TrainingJob) -> None:
     policy, _ = run_training(job)
     found = [Evaluation("reach", label, [Outcome(n, n < good, 9, [2.0]) for n in range(10)]) for label, good in
              (("difftop", 9), ("its own base", 6))]  # fmt: skip

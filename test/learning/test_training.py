@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from difftop_ros.policies import DifftopNet, PolicyError, load_policy
 UNDISTURBED = AugmentSettings(joint_noise=0.0, cloud_jitter_m=0.0, cloud_drop=0.0, image_shift_px=0)
 
 
-def errors(policy, episodes) -> np.ndarray:
+def errors(policy: Any, episodes: EpisodeDataset) -> np.ndarray:
     """|first planned action - expert's| [rad] over all steps (N, A)."""
     windows = WindowDataset(episodes, policy.obs_steps, policy.horizon)
     found = []
@@ -33,7 +36,9 @@ def errors(policy, episodes) -> np.ndarray:
     return np.abs(np.stack(found))
 
 
-def test_three_demonstrations_are_learned_by_heart(episodes, small, tmp_path):
+def test_three_demonstrations_are_learned_by_heart(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+) -> None:
     settings = small(steps=240, ema=0.95, lr=3e-3, augment=UNDISTURBED, batch=24, checkpoint_every=100)
     policy = train(episodes, settings, tmp_path / "model")
     assert errors(policy, episodes).mean() < 0.012  # commands move by up to 0.1 rad a step
@@ -48,7 +53,7 @@ def test_three_demonstrations_are_learned_by_heart(episodes, small, tmp_path):
     assert record["contract"] == episodes.contract.sha256
 
 
-def test_pictures_train_too(arm, small, tmp_path):
+def test_pictures_train_too(arm: Any, small: Callable[..., TrainSettings], tmp_path: Path) -> None:
     ingest(find_bags([arm.bags]), parse_contract(arm.with_picture), tmp_path / "dataset")
     settings = small(steps=3, policy={"policy": "bc"})
     policy = train(EpisodeDataset(tmp_path / "dataset"), settings, tmp_path / "model")
@@ -56,7 +61,9 @@ def test_pictures_train_too(arm, small, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bc_rnn", "ibc", "diffusion", "residual"])
-def test_every_policy_trains_by_the_same_loop(episodes, small, tmp_path, name):
+def test_every_policy_trains_by_the_same_loop(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path, name: str
+) -> None:
     settings = small(steps=4, ema=0.5, checkpoint_every=2, policy={"policy": name, "obs_steps": 2})
     policy = train(episodes, settings, tmp_path / "model")
     obs = WindowDataset(episodes, 2, 4)[5]["obs"]
@@ -69,7 +76,9 @@ def test_every_policy_trains_by_the_same_loop(episodes, small, tmp_path, name):
     assert any(not torch.equal(raw[-1][f"net.{key}"], weights[key]) for key in weights), "which are not the newest"
 
 
-def test_a_frozen_base_comes_from_a_folder(episodes, small, tmp_path):
+def test_a_frozen_base_comes_from_a_folder(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+) -> None:
     base = train(episodes, small(steps=4, policy={"policy": "bc"}), tmp_path / "bc")
     borrowed = {"base_from": str(tmp_path / "bc"), "base_training": "frozen"}
     policy = train(episodes, small(steps=4, policy=borrowed), tmp_path / "model")
@@ -80,7 +89,9 @@ def test_a_frozen_base_comes_from_a_folder(episodes, small, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["action", "joints", "cloud"])
-def test_data_that_is_not_finite_is_refused(dataset_folder, small, tmp_path, key):
+def test_data_that_is_not_finite_is_refused(
+    dataset_folder: Path, small: Callable[..., TrainSettings], tmp_path: Path, key: str
+) -> None:
     folder = tmp_path / "dataset"
     shutil.copytree(dataset_folder, folder)
     episode = sorted(folder.glob("bags/*/part_000"))[1]
@@ -90,15 +101,19 @@ def test_data_that_is_not_finite_is_refused(dataset_folder, small, tmp_path, key
     assert not (tmp_path / "model/model.safetensors").exists()
 
 
-def test_a_plan_longer_than_every_episode_is_refused(episodes, small, tmp_path):
+def test_a_plan_longer_than_every_episode_is_refused(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match=r"horizon is 40 but the longest episode .* has \d+ steps"):
         train(episodes, small(steps=2, policy={"horizon": 40}), tmp_path / "model")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(episodes, small, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoint(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = DifftopNet.loss, iter(range(100))
 
-    def poisoned(net, *data):
+    def poisoned(net: Any, *data: Any) -> Any:
         loss = real(net, *data)
         return loss if next(calls) < 7 else replace(loss, total=loss.total * float("nan"))
 
@@ -119,7 +134,9 @@ MOVED = {
 
 
 @pytest.mark.parametrize(("moving", "wrong", "reach"), MOVED.values(), ids=MOVED)
-def test_scenes_may_be_moved_with_joints_that_are_there(moving, wrong, reach, episodes, small, tmp_path):
+def test_scenes_may_be_moved_with_joints_that_are_there(
+    moving: Any, wrong: Any, reach: Any, episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+) -> None:
     still, moved = (
         train(episodes, small(steps=2, augment=AugmentSettings(**augment)), tmp_path / name)
         for name, augment in (("still", {}), ("moved", moving))
@@ -139,13 +156,15 @@ def test_scenes_may_be_moved_with_joints_that_are_there(moving, wrong, reach, ep
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(episodes, small, tmp_path):
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+) -> None:
     with pytest.raises(PolicyError, match="'cuda' was asked for"):
         train(episodes, small(steps=2), tmp_path / "model", device="cuda")
     assert not (tmp_path / "model").exists()
 
 
-def test_whole_episodes_are_held_out():
+def test_whole_episodes_are_held_out() -> None:
     lengths = [5, 9, 3, 7, 4, 6, 8, 2, 5, 6]
     episodes = [SimpleNamespace(steps=n) for n in lengths]
     training, validation = split_by_episode(episodes, 0.2, seed=3)  # type: ignore[arg-type]
@@ -158,7 +177,7 @@ def test_whole_episodes_are_held_out():
     assert few[1].size == 0, "too few episodes to hold any out"
 
 
-def test_held_out_episodes_are_measured(arm, small, tmp_path):
+def test_held_out_episodes_are_measured(arm: Any, small: Callable[..., TrainSettings], tmp_path: Path) -> None:
     for seed in range(5):
         arm.write_episode(tmp_path / "bags" / str(seed), seed, steps=8)
     ingest(find_bags([tmp_path / "bags"]), parse_contract(arm.text), tmp_path / "dataset")
@@ -179,7 +198,7 @@ def drawn(seed: int, first: int, count: int) -> list[list[int]]:
     return [next(batches)["action"].tolist() for _ in range(count)]
 
 
-def test_the_order_of_batches_depends_on_seed_and_step_alone():
+def test_the_order_of_batches_depends_on_seed_and_step_alone() -> None:
     whole = drawn(1, 0, 9)
     for first in (1, 3, 7):
         assert drawn(1, first, 9 - first) == whole[first:]
@@ -188,7 +207,9 @@ def test_the_order_of_batches_depends_on_seed_and_step_alone():
         assert len({index for batch in whole[start : start + 3] for index in batch}) == 18
 
 
-def test_scaled_demonstrations_fill_the_box_without_touching_it(episodes, small):
+def test_scaled_demonstrations_fill_the_box_without_touching_it(
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings]
+) -> None:
     net = DifftopNet(episodes.contract, small().policy)
     fit_to(net, episodes)
     windows = WindowDataset(episodes, 1, 4)
@@ -206,6 +227,6 @@ def test_scaled_demonstrations_fill_the_box_without_touching_it(episodes, small)
      {"checkpoint_every": 0}, {"validation": 1.0}],
     ids=str,
 )  # fmt: skip
-def test_settings_that_cannot_be(options):
+def test_settings_that_cannot_be(options: Any) -> None:
     with pytest.raises(TrainingError, match=next(iter(options))):
         TrainSettings(**options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -18,11 +20,11 @@ from difftop_ros.nets import (
     mlp,
 )
 
-SPEC = {"joints": ("joints", (5,)), "cloud": ("cloud", (40, 6)), "picture": ("image", (32, 24, 3))}
+SPEC = {"joints": ("vector", (5,)), "cloud": ("cloud", (40, 6)), "picture": ("image", (32, 24, 3))}
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
@@ -32,8 +34,8 @@ def frames(batch: int, steps: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 2)])
-def test_observations_become_one_latent(batch, steps):
-    encoder = ObservationEncoder(SPEC, steps, 24, (8, 16), (4, 8, 8), 4)
+def test_observations_become_one_latent(batch: int, steps: int) -> None:
+    encoder = ObservationEncoder(SPEC, steps, 24, (8, 16), (4, 8, 8), 4, "cnn", 10.0)
     obs = frames(batch, steps)
     latent = encoder(obs)
     assert latent.shape == (batch, 24) and torch.isfinite(latent).all()
@@ -44,7 +46,7 @@ def test_observations_become_one_latent(batch, steps):
             assert not torch.allclose(encoder(other), latent), f"frame {step} of {key} is not seen"
 
 
-def test_the_order_of_points_means_nothing():
+def test_the_order_of_points_means_nothing() -> None:
     encoder = PointCloudEncoder(3, (16, 32), 8, 24)
     cloud = torch.randn(4, 50, 3)
     shuffled = cloud[:, torch.randperm(50)]
@@ -53,7 +55,7 @@ def test_the_order_of_points_means_nothing():
     assert not torch.allclose(encoder(cloud), encoder(cloud + 0.1), atol=1e-3)
 
 
-def test_a_keypoint_follows_its_points():
+def test_a_keypoint_follows_its_points() -> None:
     encoder = PointCloudEncoder(3, (16, 32), 8, 24)
     cloud = torch.randn(2, 50, 3)
     weights = encoder.attention(encoder.points(cloud)).softmax(dim=1)
@@ -61,21 +63,21 @@ def test_a_keypoint_follows_its_points():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 24), (33, 47)])
-def test_pictures_of_any_size(size):
-    encoder = ImageEncoder(3, (4, 8, 8), 6, 24)
+def test_pictures_of_any_size(size: Any) -> None:
+    encoder = ImageEncoder(3, (4, 8, 8), 6, 24, 10.0)
     picture = torch.rand(2, 3, *size) - 0.5
     assert encoder(picture).shape == (2, 24)
 
 
-def test_a_picture_encoder_tells_where():
-    encoder = ImageEncoder(3, (4, 8, 8), 6, 24)
+def test_a_picture_encoder_tells_where() -> None:
+    encoder = ImageEncoder(3, (4, 8, 8), 6, 24, 10.0)
     picture = torch.zeros(2, 3, 32, 32)
     picture[0, :, 4:10, 4:10] = picture[1, :, 20:26, 20:26] = 0.5
     latent = encoder(picture)
     assert (latent[0] - latent[1]).abs().max() > 1e-3
 
 
-def test_untrained_keypoints_of_a_sharp_encoder_already_follow_the_picture():
+def test_untrained_keypoints_of_a_sharp_encoder_already_follow_the_picture() -> None:
     blob = torch.zeros(2, 3, 60, 60)
     blob[0, :, 5:20, 5:20] = blob[1, :, 40:55, 40:55] = 1
 
@@ -87,7 +89,7 @@ def test_untrained_keypoints_of_a_sharp_encoder_already_follow_the_picture():
     assert moved(10.0) > 5 * moved(1.0)
 
 
-def test_a_cost_is_never_negative_and_depends_on_its_context():
+def test_a_cost_is_never_negative_and_depends_on_its_context() -> None:
     cost = ChunkCost(12, 9, 16, 8)
     actions, features = torch.randn(5, 4, 3), torch.randn(5, 9)
     value = cost(actions, cost.prepare(features))
@@ -96,7 +98,7 @@ def test_a_cost_is_never_negative_and_depends_on_its_context():
     assert not torch.allclose(value, cost(actions + 1, cost.prepare(features)))
 
 
-def test_a_gaussian_head_keeps_its_variance_in_bounds():
+def test_a_gaussian_head_keeps_its_variance_in_bounds() -> None:
     head = GaussianHead(6, 16, 3)
     with torch.no_grad():
         mean, log_variance = head(1e4 * torch.randn(50, 6))
@@ -104,13 +106,13 @@ def test_a_gaussian_head_keeps_its_variance_in_bounds():
     assert float(log_variance.min()) >= -8 and float(log_variance.max()) <= 4
 
 
-def test_a_perceptron_starts_at_its_gain():
+def test_a_perceptron_starts_at_its_gain() -> None:
     quiet, loud = mlp([4, 8, 2], final_gain=1e-3), mlp([4, 8, 2])
     x = torch.randn(20, 4)
     assert quiet(x).abs().max() < 0.05 < loud(x).abs().max()
 
 
-def test_resnet_18_has_its_size_and_sees_pictures_of_any_size():
+def test_resnet_18_has_its_size_and_sees_pictures_of_any_size() -> None:
     with torch.device("meta"):
         whole = ResNet18Encoder(3, 64)
     convolutions = [m for m in whole.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -124,9 +126,9 @@ def test_resnet_18_has_its_size_and_sees_pictures_of_any_size():
     assert torch.allclose(encoder(picture)[:1], encoder(picture[:1]), atol=1e-5), "no batch statistics"
 
 
-def test_several_cameras_have_encoders_of_their_own():
+def test_several_cameras_have_encoders_of_their_own() -> None:
     spec = dict.fromkeys(("front", "wrist"), ("image", (32, 32, 3)))
-    encoder = ObservationEncoder(spec, 2, 24, image="resnet18")
+    encoder = ObservationEncoder(spec, 2, 24, (8, 16), (4, 8, 8), 4, "resnet18", 10.0)
     first, second = encoder.encoders["front"], encoder.encoders["wrist"]
     assert isinstance(first, ResNet18Encoder) and isinstance(second, ResNet18Encoder) and first is not second
     pictures = {name: torch.rand(1, 2, 32, 32, 3) - 0.5 for name in spec}
@@ -135,7 +137,7 @@ def test_several_cameras_have_encoders_of_their_own():
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5, 8, 16])
-def test_a_unet_takes_chunks_of_any_length(horizon):
+def test_a_unet_takes_chunks_of_any_length(horizon: int) -> None:
     net = ConditionalUnet(3, 7, 16)
     chunk, features = torch.randn(2, horizon, 3), torch.randn(2, 7)
     levels = torch.tensor([0, 60])
@@ -146,7 +148,7 @@ def test_a_unet_takes_chunks_of_any_length(horizon):
     assert torch.allclose(out[:1], net(chunk[:1], levels[:1], features[:1]), atol=1e-5)
 
 
-def test_a_mixture_head_gives_log_weights_and_bounded_variances():
+def test_a_mixture_head_gives_log_weights_and_bounded_variances() -> None:
     with torch.no_grad():
         weights, means, log_variances = MixtureHead(6, 16, 3, 4)(1e3 * torch.randn(20, 6))
     assert means.shape == log_variances.shape == (20, 4, 3)
@@ -154,7 +156,7 @@ def test_a_mixture_head_gives_log_weights_and_bounded_variances():
     assert float(log_variances.min()) >= -8 and float(log_variances.max()) <= 4
 
 
-def test_a_rollout_cost_sees_every_action_and_the_code():
+def test_a_rollout_cost_sees_every_action_and_the_code() -> None:
     cost = RolloutCost(2, 9, 3, 8, 16, 4)
     state, action, code = cost.start(torch.randn(5, 9)), torch.randn(5, 2), torch.randn(5, 3)
     assert cost.dynamics(state, action, code).shape == state.shape

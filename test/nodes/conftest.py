@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def save_policy(folder: Path, text: str, seed: int = 0) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory) -> Path:
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small policy for `contract_text()`."""
     return save_policy(tmp_path_factory.mktemp("models") / "small", contract_text())
 
@@ -75,7 +77,7 @@ class RobotDouble:
     Set `cloud`, `joints` to False to stop a stream, `poison` to make the cloud all NaN, `frozen` to stop following.
     """
 
-    def __init__(self, context, kind: str = "sensor_msgs/msg/JointState") -> None:
+    def __init__(self, context: Any, kind: str = "sensor_msgs/msg/JointState") -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.executors import SingleThreadedExecutor
@@ -113,7 +115,7 @@ class RobotDouble:
         while not self._ended:
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _on_command(self, message) -> None:
+    def _on_command(self, message: Any) -> None:
         self.commands.append((time.monotonic(), message))
         values = getattr(message, "position", None)
         if values is not None and len(values) == 2 and not self.frozen:
@@ -131,7 +133,8 @@ class RobotDouble:
     def _send_cloud(self) -> None:
         if not self.cloud:
             return
-        from difftop_ros.messages.encode import point_cloud2, ros_types
+        from difftop_ros.messages.points import point_cloud2
+        from difftop_ros.messages.types import ros_types
 
         points = np.full_like(self._points, np.nan) if self.poison else self._points
         now = self.node.get_clock().now()
@@ -139,7 +142,7 @@ class RobotDouble:
         message.header.stamp = now.to_msg()
         self._cloud_pub.publish(message)
 
-    def call(self, service_type, name: str, request, timeout: float = 15.0):
+    def call(self, service_type: Any, name: str, request: pytest.FixtureRequest, timeout: float = 15.0) -> Any:
         """Call a service and wait for its answer."""
         client = self.node.create_client(service_type, name)
         assert client.wait_for_service(timeout), name
@@ -147,7 +150,7 @@ class RobotDouble:
         self.until(future.done, timeout, f"answer of {name}")
         return future.result()
 
-    def transition(self, number: int):
+    def transition(self, number: int) -> Any:
         """Ask the policy node for a lifecycle transition; True if it was done."""
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
@@ -155,7 +158,7 @@ class RobotDouble:
         request = ChangeState.Request(transition=Transition(id=number))
         return self.call(ChangeState, "/difftop_policy/change_state", request, 60.0).success
 
-    def until(self, condition, timeout: float, what: str) -> None:
+    def until(self, condition: Any, timeout: float, what: str) -> None:
         """Wait until `condition()` holds; fail saying `what` was awaited."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -179,7 +182,7 @@ class RobotDouble:
 
 
 @pytest.fixture
-def robot(ros_context):
+def robot(ros_context: object) -> Iterator[Any]:
     """A running RobotDouble in the test's ROS domain."""
     double = RobotDouble(ros_context)
     yield double

@@ -3,13 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks/control_rate.py"
 
 
-def measure(spawn, *arguments: str, seconds: float) -> dict[str, str]:
+def measure(spawn: Any, *arguments: str, seconds: float) -> dict[str, str]:
     process = spawn([sys.executable, str(BENCHMARK), "--seconds", str(seconds), *arguments])
     process.wait(seconds + 100)
     output = process.output()
@@ -25,7 +26,7 @@ def check(figures: dict[str, str], seconds: float) -> None:
     assert float(figures["lateness_p99_ms"]) < 20.0
 
 
-def best_of_three(spawn, *arguments: str, seconds: float) -> dict[str, str]:
+def best_of_three(spawn: Any, *arguments: str, seconds: float) -> dict[str, str]:
     """The first run of at most three without a lost tick, else the last.
 
     Other programs on a busy machine, or its host, can hold the process's core or a shared-memory lock for 20 ms once;
@@ -39,13 +40,13 @@ def best_of_three(spawn, *arguments: str, seconds: float) -> dict[str, str]:
 
 
 @pytest.mark.timeout(300)
-def test_no_tick_is_lost_in_ten_seconds(spawn):
+def test_no_tick_is_lost_in_ten_seconds(spawn: Any) -> None:
     check(best_of_three(spawn, seconds=10), 10)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_no_tick_is_lost_in_a_minute_beside_the_simulated_robot(spawn):
+def test_no_tick_is_lost_in_a_minute_beside_the_simulated_robot(spawn: Any) -> None:
     """In simulated time, slower on a busy machine: 50 commands in each of its seconds, as /clock tells them."""
     figures = best_of_three(spawn, "--bridge", seconds=60)
     sim_seconds = float(figures["sim_seconds"])

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -23,7 +24,7 @@ from difftop_ros.paths import share_path
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained policy for the demo's own contract: the arm moves a little, and never succeeds."""
     import torch
 
@@ -48,26 +49,26 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def demo(spawn, model, tmp_path):
+def demo(spawn: Any, model: Path, tmp_path: Path) -> Any:
     """Starts `difftop demo` with further arguments; its results go to tmp_path / 'out'."""
 
-    def start(*arguments):
+    def start(*arguments: Any) -> Any:
         command = [sys.executable, "-m", "difftop_ros.cli", "demo", "--model", model, "--out", tmp_path / "out"]
         return spawn([*command, *map(str, arguments)])
 
     return start
 
 
-def family(process) -> list[psutil.Process]:
+def family(process: Any) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def memory(processes) -> set[str]:
+def memory(processes: Any) -> set[str]:
     """Shared-memory files of Fast DDS that the processes have mapped."""
     return {name for p in processes for name in mapped_names(pid=p.pid) if "fastrtps" in name or "fastdds" in name}
 
 
-def assert_clean(processes, names) -> None:
+def assert_clean(processes: Any, names: Any) -> None:
     left = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"still running: {[p.cmdline() for p in left]}"
     # A port belongs to a domain and may serve others; a segment belongs to one process.
@@ -75,7 +76,7 @@ def assert_clean(processes, names) -> None:
     assert names and not {name for name in segments if (SHM / name).exists()}
 
 
-def test_a_failing_demo_measures_reports_and_exits_with_1(demo, tmp_path):
+def test_a_failing_demo_measures_reports_and_exits_with_1(demo: Any, tmp_path: Path) -> None:
     import cv2
 
     process = demo("--episodes", 1, "--seconds", 1.5)
@@ -98,7 +99,7 @@ def test_a_failing_demo_measures_reports_and_exits_with_1(demo, tmp_path):
     assert 1000 < (out / "demo.gif").stat().st_size < 3_000_000
 
 
-def interrupt(process, number) -> None:
+def interrupt(process: Any, number: Any) -> None:
     """Sends a signal, and an impatient second one, which must not tear the clean-up."""
     os.kill(process.pid, number)
     time.sleep(0.1)
@@ -107,7 +108,7 @@ def interrupt(process, number) -> None:
     assert "Traceback" not in process.output()
 
 
-def test_interrupted_it_leaves_nothing_behind(demo):
+def test_interrupted_it_leaves_nothing_behind(demo: Any) -> None:
     process = demo("--episodes", 50, "--seconds", 0.5)
     process.wait_for("episode  1", timeout=60)
     children = family(process)
@@ -117,7 +118,7 @@ def test_interrupted_it_leaves_nothing_behind(demo):
     assert_clean(children, names)
 
 
-def test_terminated_while_starting_it_leaves_nothing_behind(demo, tmp_path):
+def test_terminated_while_starting_it_leaves_nothing_behind(demo: Any, tmp_path: Path) -> None:
     process = demo("--episodes", 50)
     simulation = tmp_path / "out" / "simulation.log"
     deadline = time.monotonic() + 60
@@ -130,7 +131,7 @@ def test_terminated_while_starting_it_leaves_nothing_behind(demo, tmp_path):
     assert_clean(children, names)
 
 
-def test_a_process_that_dies_is_named_and_its_log_shown(demo):
+def test_a_process_that_dies_is_named_and_its_log_shown(demo: Any) -> None:
     process = demo("--episodes", 50, "--seconds", 0.5)
     process.wait_for("episode  1", timeout=60)
     children = family(process)
@@ -143,20 +144,20 @@ def test_a_process_that_dies_is_named_and_its_log_shown(demo):
     assert_clean(children, names)
 
 
-def test_a_policy_that_does_not_fit_is_refused_in_one_sentence(spawn, tmp_path):
+def test_a_policy_that_does_not_fit_is_refused_in_one_sentence(spawn: Any, tmp_path: Path) -> None:
     process = spawn([sys.executable, "-m", "difftop_ros.cli", "demo", "--model", tmp_path, "--out", tmp_path / "out"])
     assert process.wait(30) == 2
     assert re.fullmatch(r"difftop demo: model folder .* lacks .*\n", process.output()), process.output()
 
 
-def test_the_first_seed_is_the_evaluations():
+def test_the_first_seed_is_the_evaluations() -> None:
     from difftop_ros.commands.demo import FIRST_SEED
     from difftop_ros.learning.evaluate import EVALUATION_SEED
 
     assert FIRST_SEED == EVALUATION_SEED
 
 
-def test_free_domain_avoids_one_in_use():
+def test_free_domain_avoids_one_in_use() -> None:
     domains = {free_domain() for _ in range(20)}
     assert domains <= set(DOMAINS)
     busy = domains.pop()
@@ -165,7 +166,7 @@ def test_free_domain_avoids_one_in_use():
         assert busy not in {free_domain() for _ in range(300)}
 
 
-def test_a_child_takes_its_children_with_it(tmp_path):
+def test_a_child_takes_its_children_with_it(tmp_path: Path) -> None:
     """A child that ignores SIGTERM, with a child of its own, is gone after stop."""
     (tmp_path / "stubborn.py").write_text(
         "import signal, subprocess, sys, time\n"
@@ -185,19 +186,18 @@ def test_a_child_takes_its_children_with_it(tmp_path):
     assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
 
 
-def test_state_travels_as_a_message(ros_context):
-    from difftop_ros.messages.encode import ros_types
-    from difftop_ros.nodes.simulation.mujoco.state import snapshot_of, state_message
-    from difftop_ros.sim.mujoco.camera import Snapshot
+def test_state_travels_as_a_message(ros_context: object) -> None:
+    from difftop_ros.messages.types import ros_types
+    from difftop_ros.nodes.simulation.state import snapshot_of, state_message
 
-    numbers = np.random.default_rng(0).normal(size=(3, 16))
-    state = Snapshot(numbers[0], numbers[1][:6].reshape(2, 3), numbers[2][:8].reshape(2, 4))
+    random = np.random.default_rng(0)
+    state = {"qpos": random.normal(size=16), "mocap_pos": random.normal(size=6), "mocap_quat": random.normal(size=8)}
     message = state_message(ros_types, 1.25, state)
     time_s, back = snapshot_of(message)
     assert time_s == 1.25
     assert ros_types("std_msgs/msg/Float64MultiArray") is type(message)
-    for name in ("qpos", "mocap_pos", "mocap_quat"):
-        assert np.array_equal(getattr(back, name), getattr(state, name)), name
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)
     message.layout.dim = message.layout.dim[1:]
-    with pytest.raises(UserError, match="/sim/state"):
+    with pytest.raises(UserError, match="sim/state"):
         snapshot_of(message)

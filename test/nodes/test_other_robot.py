@@ -6,6 +6,8 @@ The same node, no code of its own. Also the three command messages, field by fie
 import array
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ observations:
 class Cell:
     """Publishes the cell's streams, with joints in another order than the contract's, and integrates velocities."""
 
-    def __init__(self, context) -> None:
+    def __init__(self, context: Any) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
@@ -71,7 +73,7 @@ class Cell:
         while not self._ended.is_set():
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _on_command(self, message) -> None:
+    def _on_command(self, message: Any) -> None:
         self.speed = np.array(message.data)
         self.commands.append(self.speed)
 
@@ -89,7 +91,9 @@ class Cell:
         self._pubs[JointState].publish(message)
 
     def _send_camera(self) -> None:
-        from difftop_ros.messages.encode import compressed_image, point_cloud2, ros_types
+        from difftop_ros.messages.images import compressed_image
+        from difftop_ros.messages.points import point_cloud2
+        from difftop_ros.messages.types import ros_types
 
         colours = np.full((150, 3), 90, np.uint8)
         messages = [
@@ -102,7 +106,7 @@ class Cell:
             message.header.stamp = self.node.get_clock().now().to_msg()
             self._pubs[type(message)].publish(message)
 
-    def until(self, condition, what: str, timeout: float = 30.0) -> None:
+    def until(self, condition: Any, what: str, timeout: float = 30.0) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f"waited {timeout} s for {what}"
@@ -114,7 +118,9 @@ class Cell:
         self.node.destroy_node()
 
 
-def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_context, spawn, tmp_path):
+def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(
+    ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     import torch
 
     from difftop_ros.policies import DifftopNet, Policy, PolicyConfig
@@ -129,7 +135,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
     model = Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(tmp_path / "model")
     cell = Cell(ros_context)
     try:
-        process = spawn("difftop_ros.nodes.policy.main", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
+        process = spawn("difftop_ros.nodes.policy.node", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
         process.wait_for("active", 60)
         cell.until(lambda: len(cell.commands) > 60, "60 commands")
         assert process.interrupt() == 0
@@ -145,7 +151,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(ros_contex
 
 
 @pytest.mark.parametrize("mode", ["position", "velocity"])
-def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
+def test_a_trajectory_has_its_time_from_start(mode: str, ros_domain: int) -> None:
     from difftop_ros.messages.commands import array_to_command
     from difftop_ros.nodes.topics import message_class
 
@@ -162,7 +168,7 @@ def test_a_trajectory_has_its_time_from_start(mode, ros_domain):
 
 
 @pytest.mark.parametrize("mode", ["position", "velocity", "delta_position"])
-def test_joint_state_commands_read_back_as_they_were(mode, ros_domain):
+def test_joint_state_commands_read_back_as_they_were(mode: str, ros_domain: int) -> None:
     from difftop_ros.messages import command_to_array
     from difftop_ros.messages.commands import array_to_command
     from difftop_ros.nodes.topics import message_class

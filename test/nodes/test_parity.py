@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 from difftop_ros.data import open_bag
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 rclpy.init()
 node = rclpy.create_node("player")
 with open_bag(sys.argv[1]) as bag:
@@ -67,7 +68,7 @@ def rich_contract() -> Contract:
     return parse_contract(yaml.safe_dump(data))
 
 
-def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tuple[str, bytes]]:
+def receive_all(context: Any, spawn: Any, bag_path: Path, contract: Contract) -> list[tuple[str, bytes]]:
     """Every message of the contract's observations in the bag, after a way through DDS from another process."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -95,11 +96,12 @@ def receive_all(context, spawn, bag_path: Path, contract: Contract) -> list[tupl
     return got
 
 
-def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -> int:
+def assert_parity(context: Any, spawn: Any, bag: Path, contract: Contract, folder: Path) -> int:
     """Replays `bag` and compares every step of every observation; returns the number of steps compared."""
     contract = contract.in_namespace("/")
+    from difftop_ros.messages.types import header_stamp
     from difftop_ros.nodes.topics import deserialize
-    from difftop_ros.runtime.streams import StreamBuffers, header_stamp
+    from difftop_ros.runtime.streams import StreamBuffers
     from difftop_ros.runtime.worker import PolicyWorker
 
     ingest([bag], contract, folder)
@@ -107,7 +109,7 @@ def assert_parity(context, spawn, bag: Path, contract: Contract, folder: Path) -
     frames = {key: stored[key][:] for key in contract.observations}
     messages = sorted(receive_all(context, spawn, bag, contract), key=lambda m: header_stamp(m[1]))
     topics = ObservationPipeline(contract).topics
-    buffers, worker = StreamBuffers(topics, contract.clock, 1.0), PolicyWorker(None, contract, deserialize)
+    buffers, worker = StreamBuffers(topics, contract.unstamped, 1.0), PolicyWorker(None, contract, deserialize)
     waiting = iter(messages)
     pending = next(waiting, None)
     first, steps = stored.attributes["first_ns"], stored.steps
@@ -128,9 +130,13 @@ def other_bag(tmp_path: Path) -> Path:
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
-    from difftop_ros.messages import encode as m
+    from difftop_ros.messages.commands import array_to_command
+    from difftop_ros.messages.images import compressed_image
+    from difftop_ros.messages.joints import joint_state
+    from difftop_ros.messages.points import point_cloud2
+    from difftop_ros.messages.types import rosbags_types
 
-    types, store, rng = m.rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
+    types, store, rng = rosbags_types, get_typestore(Stores.ROS2_JAZZY), np.random.default_rng(0)
     contract = load_contract(ROOT / "config" / "ur_like_example.yaml").in_namespace("/")
     names = [*reversed(contract.command.joint_names), "finger_joint"]
     with Writer(tmp_path / "other", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -143,28 +149,32 @@ def other_bag(tmp_path: Path) -> Path:
 
         for i in range(26):
             t = 20 + i * 0.05
-            state = m.joint_state(types, names, t, rng.normal(size=7), rng.normal(size=7))
+            state = joint_state(types, names, t, rng.normal(size=7), rng.normal(size=7))
             write("/arm/joint_states", "sensor_msgs/msg/JointState", t, state)
             picture = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
-            jpeg = m.compressed_image(types, picture, t + 0.003, "overhead_camera_optical")
+            jpeg = compressed_image(types, picture, t + 0.003, "overhead_camera_optical")
             write("/overhead_camera/color/image_raw/compressed", "sensor_msgs/msg/CompressedImage", t + 0.003, jpeg)
             if i % 2 == 0:
                 xyz = rng.uniform([-0.6, -0.6, 0.2], [0.6, 0.6, 1.2], (40, 50, 3)).astype(np.float32)
                 rgb = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-                cloud = m.point_cloud2(types, xyz, t + 0.004, "overhead_camera_optical", rgb,
+                cloud = point_cloud2(types, xyz, t + 0.004, "overhead_camera_optical", rgb,
                                        order=("z", "rgb", "y", "x"), padding=4, row_padding=12)  # fmt: skip
                 write("/overhead_camera/depth/points", "sensor_msgs/msg/PointCloud2", t + 0.004, cloud)
-            order = m.command(types, "std_msgs/msg/Float64MultiArray", [], rng.normal(size=6), t + 0.005, "velocity")
+            order = array_to_command(contract, rng.normal(size=6), round((t + 0.005) * 1e9), types)
             write("/forward_velocity_controller/commands", "std_msgs/msg/Float64MultiArray", t + 0.005, order)
     return tmp_path / "other"
 
 
-def test_another_robots_bag_is_seen_alike_live_and_from_disk(other_bag, ros_context, spawn, tmp_path):
+def test_another_robots_bag_is_seen_alike_live_and_from_disk(
+    other_bag: Path, ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     contract = load_contract(ROOT / "config" / "ur_like_example.yaml")
     assert assert_parity(ros_context, spawn, other_bag, contract, tmp_path / "data") >= 12
 
 
-def test_demonstrations_go_through_the_topics_and_are_seen_alike(ros_context, spawn, tmp_path):
+def test_demonstrations_go_through_the_topics_and_are_seen_alike(
+    ros_context: object, spawn: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(rich_contract().to_yaml())
     command = [sys.executable, "-c", RECORD, "--contract", str(path), "--out", str(tmp_path / "bags"), "--expert",
@@ -203,7 +213,7 @@ except UserError as error:
 """
 
 
-def test_a_simulation_that_cannot_start_says_why(spawn, tmp_path):
+def test_a_simulation_that_cannot_start_says_why(spawn: Any, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RECORD, "--out", str(tmp_path / "bags"), "--expert", "--task", "juggle"]
     recording = spawn(command)
     assert recording.wait(60) == 1

@@ -1,22 +1,19 @@
 """The policy node in a process of its own, over real DDS, beside a robot double: what it refuses, holds and sends."""
 
 import os
-import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMS, render_yaml
-
-NODE = "difftop_ros.nodes.policy.main"
+NODE = "difftop_ros.nodes.policy.node"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
-ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(spawn, robot, model, *parameters: str, configure: bool = True):
+def start(spawn: Any, robot: Any, model: Any, *parameters: str, configure: bool = True) -> Any:
     """A policy node process, configured."""
     arguments = [part for p in (f"model:={model}", *parameters) for part in ("-p", p)]
     process = spawn(NODE, "--ros-args", *arguments)
@@ -26,15 +23,15 @@ def start(spawn, robot, model, *parameters: str, configure: bool = True):
     return process
 
 
-def positions(robot) -> np.ndarray:
+def positions(robot: Any) -> np.ndarray:
     return np.array([c.position for _, c in list(robot.commands)])
 
 
-def stamp(message) -> float:
+def stamp(message: Any) -> float:
     return message.header.stamp.sec + message.header.stamp.nanosec / 1e9
 
 
-def activate_when_ready(robot) -> float:
+def activate_when_ready(robot: Any) -> float:
     """Activate, again while streams come up; the system time just before the transition that worked."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
@@ -45,13 +42,13 @@ def activate_when_ready(robot) -> float:
     pytest.fail(f"never active: {robot.sentences()[-3:]}")
 
 
-def assert_first_command_after(robot, since: float) -> None:
+def assert_first_command_after(robot: Any, since: float) -> None:
     """Sentinel: commands of one publisher arrive in order, so the first one after `since` proves none came before."""
     robot.until(lambda: robot.commands, 10, "a first command")
     assert stamp(robot.commands[0][1]) >= since
 
 
-def test_runs_reports_and_leaves_a_robot_at_rest(small_model, robot, spawn):
+def test_runs_reports_and_leaves_a_robot_at_rest(small_model: Path, robot: Any, spawn: Any) -> None:
     process = start(spawn, robot, small_model)
     since = activate_when_ready(robot)
     robot.until(lambda: len(robot.commands) > 100, 20, "100 commands")
@@ -83,7 +80,9 @@ def test_runs_reports_and_leaves_a_robot_at_rest(small_model, robot, spawn):
     assert process.interrupt() == 0
 
 
-def test_missing_then_poisoned_streams_refuse_activation_and_nothing_is_sent(small_model, robot, spawn):
+def test_missing_then_poisoned_streams_refuse_activation_and_nothing_is_sent(
+    small_model: Path, robot: Any, spawn: Any
+) -> None:
     robot.cloud = False
     process = start(spawn, robot, small_model)
     robot.until(lambda: not robot.transition(ACTIVATE) and "joint_states" not in robot.sentences()[-1], 10, "joints")
@@ -100,7 +99,9 @@ def test_missing_then_poisoned_streams_refuse_activation_and_nothing_is_sent(sma
     assert "cannot activate" in process.output()
 
 
-def test_a_topic_without_publisher_and_one_of_another_type_are_named(small_model, robot, spawn, ros_context):
+def test_a_topic_without_publisher_and_one_of_another_type_are_named(
+    small_model: Path, robot: Any, spawn: Any, ros_context: object
+) -> None:
     from std_msgs.msg import String
 
     text = (small_model / "contract.yaml").read_text()
@@ -121,7 +122,9 @@ def test_a_topic_without_publisher_and_one_of_another_type_are_named(small_model
     )
 
 
-def test_nan_cloud_and_dead_streams_hold_with_the_reason_and_end_by_themselves(small_model, robot, spawn):
+def test_nan_cloud_and_dead_streams_hold_with_the_reason_and_end_by_themselves(
+    small_model: Path, robot: Any, spawn: Any
+) -> None:
     # A patient plan age, so that a busy machine does not bring its own reason to hold before the stream's.
     start(spawn, robot, small_model, "max_failures:=20", "max_plan_age_ms:=3000.0")
     activate_when_ready(robot)
@@ -140,7 +143,7 @@ def test_nan_cloud_and_dead_streams_hold_with_the_reason_and_end_by_themselves(s
         robot.until(lambda: robot.sentences()[-1] == "active", 15, "the end of the hold")
 
 
-def test_repeated_holds_deactivate_the_node(small_model, robot, spawn):
+def test_repeated_holds_deactivate_the_node(small_model: Path, robot: Any, spawn: Any) -> None:
     process = spawn(NODE, "--ros-args", "-p", f"model:={small_model}", "-p", "autostart:=true", "-p",
                     "max_failures:=2", "-p", "failure_window_s:=60.0")  # fmt: skip
     robot.until(lambda: len(robot.commands) > 20, 60, "commands")
@@ -161,7 +164,9 @@ def test_repeated_holds_deactivate_the_node(small_model, robot, spawn):
         ("device", "CUDA"),
     ],
 )
-def test_what_does_not_fit_refuses_to_configure_and_exits(change, words, small_model, tmp_path, spawn, robot):
+def test_what_does_not_fit_refuses_to_configure_and_exits(
+    change: str, words: str, small_model: Path, tmp_path: Path, spawn: Any, robot: Any
+) -> None:
     import shutil
 
     if change == "device":
@@ -188,14 +193,14 @@ def test_what_does_not_fit_refuses_to_configure_and_exits(change, words, small_m
 
 
 @pytest.mark.parametrize("setting", ["deadline_ms:=20", "torch_threads:=100", "device:=tpu"])
-def test_a_parameter_of_wrong_type_or_value_is_a_sentence(setting, spawn):
+def test_a_parameter_of_wrong_type_or_value_is_a_sentence(setting: str, spawn: Any) -> None:
     process = spawn(NODE, "--ros-args", "-p", setting)
     assert process.wait(30) == 2
     assert setting.split(":")[0] in process.output()
     assert "Traceback" not in process.output()
 
 
-def test_autostart_gives_up_in_time_with_the_reason(small_model, robot, spawn):
+def test_autostart_gives_up_in_time_with_the_reason(small_model: Path, robot: Any, spawn: Any) -> None:
     robot.cloud = False
     process = spawn(NODE, "--ros-args", "-p", f"model:={small_model}", "-p", "autostart:=true", "-p",
                     "start_timeout_s:=2.0")  # fmt: skip
@@ -203,7 +208,7 @@ def test_autostart_gives_up_in_time_with_the_reason(small_model, robot, spawn):
     assert "not active after 2 s: '/arm/points' is announced" in process.output()
 
 
-def test_a_planner_process_that_dies_holds_and_deactivates(small_model, robot, spawn):
+def test_a_planner_process_that_dies_holds_and_deactivates(small_model: Path, robot: Any, spawn: Any) -> None:
     process = start(spawn, robot, small_model)
     activate_when_ready(robot)
     robot.until(lambda: len(robot.commands) > 20, 20, "commands")
@@ -228,12 +233,38 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_the_parameter_file_and_the_code_agree():
-    text = (ROOT / "config/policy_node.yaml").read_text()
-    assert text == render_yaml(), "run python -m difftop_ros.nodes.policy.parameters > config/policy_node.yaml"
-    values = yaml.safe_load(text)[NODE_NAME]["ros__parameters"]
-    assert values == {p.name: p.default for p in PARAMS}
-    for param in PARAMS:
-        assert type(values[param.name]) is type(param.default)
-        assert re.search(rf"\[{type(param.default).__name__[:3]}.*\] .*\n(    #.*\n)*    {param.name}: ", text)
-        assert param.low is None or param.low <= param.default <= param.high
+NEVER = """
+class Never:
+    kind = "never"
+    def __init__(self, settings):
+        assert settings.max_plan_age_ms == 500.0
+    def fault(self, proposal, last):
+        return "" if proposal.holds else "no motion today; come again tomorrow"
+"""
+
+
+@pytest.mark.parametrize("asked", ["never", "nevr"])
+def test_a_check_of_another_package_is_asked_and_a_misspelt_one_refused(
+    asked: str, small_model: Path, robot: Any, spawn: Any, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    info = package / "my_robot-1.0.dist-info"
+    info.mkdir(parents=True)
+    (package / "my_robot_checks.py").write_text(NEVER)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-robot\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[difftop_ros.checks]\nnever = my_robot_checks:Never\n")
+    path = os.pathsep.join(part for part in (str(package), os.environ.get("PYTHONPATH", "")) if part)
+    checks = f"[finite, joint names, plan age, velocity, acceleration, {asked}]"
+    settings = (f"model:={small_model}", "autostart:=true", "max_failures:=1000", f"checks:={checks}")
+    process = spawn(NODE, "--ros-args", *(word for p in settings for word in ("-p", p)), env={"PYTHONPATH": path})
+    if asked == "nevr":
+        assert process.wait(60) == 2
+        assert "cannot configure: checks names 'nevr', which no installed package offers" in process.output()
+        return
+    robot.until(lambda: any(status.holding for status in list(robot.statuses)), 60, "a hold")
+    held = next(status for status in list(robot.statuses) if status.holding)
+    assert held.hold_reason == "no motion today; come again tomorrow"
+    assert held.commands_published == 0
+    assert "does without its checks ['measurement', 'position', 'tracking']" in process.output()
+    assert process.interrupt() == 0
+    assert robot.commands == []

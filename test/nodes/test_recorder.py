@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,8 +38,10 @@ from difftop_ros.nodes import environment as ros_env
 ros_env.prepare(local_only=True)
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy, DurabilityPolicy
-from difftop_ros.messages import encode as m
-t = m.ros_types
+from difftop_ros.messages.images import camera_info, image
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.types import ros_types
+t = ros_types
 rclpy.init()
 node = rclpy.create_node("robot")
 best = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -56,10 +60,10 @@ for i in range(100000):
     picture = np.full((480, 640, 3), i % 256, np.uint8)
     picture[-64:, :64] = noise
     sent = {
-        "/joint_states": m.joint_state(t, ["a"], now, np.array([i * 0.001])),
-        "/camera/color/image_raw": m.image(t, picture, now, "cam"),
-        "/camera/color/camera_info": m.camera_info(t, np.eye(3) * 500, 640, 480, now, "cam"),
-        "/command": m.joint_state(t, ["a"], now, np.array([i * 0.001])),
+        "/joint_states": joint_state(t, ["a"], now, np.array([i * 0.001])),
+        "/camera/color/image_raw": image(t, picture, now, "cam"),
+        "/camera/color/camera_info": camera_info(t, np.eye(3) * 500, 640, 480, now, "cam"),
+        "/command": joint_state(t, ["a"], now, np.array([i * 0.001])),
         "/success": t("std_msgs/msg/Bool")(data=i > 20),
         "/sim/episode": t("difftop_ros/msg/EpisodeStatus")(task="lift", seed=i),
     }
@@ -70,12 +74,12 @@ for i in range(100000):
 
 
 @pytest.fixture
-def setup(tmp_path: Path, spawn):
+def setup(tmp_path: Path, spawn: Any) -> Any:
     """Starts the publisher and the recorder; returns (recorder process, folder of the bags)."""
     contract = tmp_path / "contract.yaml"
     contract.write_text(CONTRACT)
 
-    def start(*skip: str, options: tuple[str, ...] = ()):
+    def start(*skip: str, options: tuple[str, ...] = ()) -> Any:
         spawn([sys.executable, "-c", PUBLISHER, *skip]).wait_for("publishing")
         out = tmp_path / "bags"
         arguments = ["--ros-args", "-p", f"contract:={contract}", "-p", f"out:={out}", *options]
@@ -87,7 +91,7 @@ def setup(tmp_path: Path, spawn):
 
 
 @pytest.fixture
-def call(ros_context):
+def call(ros_context: object) -> Iterator[Any]:
     """Calls a recorder service: call('start'), call('stop', True) -> (success, message)."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -101,7 +105,7 @@ def call(ros_context):
     # made before the recorder is: a server that has not found its client yet drops the answer
     clients = {name: node.create_client(k, f"/difftop_recorder/{name}") for name, k in kinds.items()}
 
-    def one(name: str, data: bool | None = None):
+    def one(name: str, data: bool | None = None) -> Any:
         kind, client = kinds[name], clients[name]
         assert client.wait_for_service(10.0)
         future = client.call_async(kind.Request() if data is None else kind.Request(data=data))
@@ -109,7 +113,7 @@ def call(ros_context):
         assert future.done(), f"~/{name} did not answer"
         return future.result().success, future.result().message
 
-    def start(patience: float):
+    def start(patience: float) -> Any:
         # The graph may still be filling up.
         deadline = time.monotonic() + patience
         while True:
@@ -130,7 +134,7 @@ def wait_for_messages(file: Path, size: int) -> None:
         time.sleep(0.05)
 
 
-def test_an_episode_is_recorded_whole(setup, call, tmp_path):
+def test_an_episode_is_recorded_whole(setup: Any, call: Any, tmp_path: Path) -> None:
     _, out = setup()
     assert call("stop", True) == (False, "nothing is being recorded; start first")
     done, folder = call("start")
@@ -163,7 +167,7 @@ def test_an_episode_is_recorded_whole(setup, call, tmp_path):
     assert report.steps >= 28
 
 
-def test_what_was_written_survives_sigkill(setup, call):
+def test_what_was_written_survives_sigkill(setup: Any, call: Any) -> None:
     recorder, out = setup()
     folder = Path(call("start")[1])
     wait_for_messages(folder / "two_joints_000.mcap", 100_000)
@@ -181,7 +185,7 @@ def test_what_was_written_survives_sigkill(setup, call):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_polite_end_closes_the_bag(setup, call, number):
+def test_a_polite_end_closes_the_bag(setup: Any, call: Any, number: Any) -> None:
     recorder, _ = setup()
     folder = Path(call("start")[1])
     wait_for_messages(folder / "two_joints_000.mcap", 50_000)
@@ -191,14 +195,14 @@ def test_a_polite_end_closes_the_bag(setup, call, number):
         assert not bag.salvaged and bag.mark()["interrupted"] is True and bag.mark()["success"] is None
 
 
-def test_a_missing_topic_is_named_before_recording(setup, call):
+def test_a_missing_topic_is_named_before_recording(setup: Any, call: Any) -> None:
     _, out = setup("/joint_states")
     done, message = call("start", patience=2.0)
     assert not done and "'/joint_states' is missing" in message
     assert not out.exists()
 
 
-def test_nothing_is_overwritten_and_numbers_go_on(tmp_path):
+def test_nothing_is_overwritten_and_numbers_go_on(tmp_path: Path) -> None:
     definitions = Definitions()
     folder = next_folder(tmp_path, "demo")
     EpisodeBag(folder, {}, definitions).close(True)
@@ -212,7 +216,7 @@ def test_nothing_is_overwritten_and_numbers_go_on(tmp_path):
         definitions.of("other_robot/msg/State")
 
 
-def test_our_own_definitions_have_the_hash_of_the_middleware(ros_context):
+def test_our_own_definitions_have_the_hash_of_the_middleware(ros_context: object) -> None:
     from difftop_ros.msg import EpisodeStatus, Plan
 
     for kind in (Plan, EpisodeStatus):

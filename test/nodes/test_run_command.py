@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def test_arguments_become_parameters(tmp_path):
+def test_arguments_become_parameters(tmp_path: Path) -> None:
     args = parse("--model", str(tmp_path), "--sim-time", "--device", "auto", "--wait", "5", "-p", "blend_ms:=50")
     ros = run.ros_arguments(args)
     for expected in ("autostart:=true", "use_sim_time:=true", "device:=auto", "start_timeout_s:=5.0", "blend_ms:=50.0"):
@@ -44,12 +45,12 @@ def test_arguments_become_parameters(tmp_path):
         (["--model", ".", "-p", "blend:=50.0"], "unknown parameter 'blend'; did you mean 'blend_ms'"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_starts(arguments, words):
+def test_what_cannot_be_is_said_before_anything_starts(arguments: Any, words: str) -> None:
     with pytest.raises(UserError, match=words.replace(".", r"\.")):
         run.run(parse(*arguments))
 
 
-def test_the_status_line_tells_a_hold_first():
+def test_the_status_line_tells_a_hold_first() -> None:
     figures = {"state": "active", "hold_reason": "", "solve_ms": 9.87, "ticks": 100, "ticks_lost": 0}
     assert run.status_line(figures).startswith("active  plan - ms old  solve 9.9 ms")
     assert run.status_line({**figures, "hold_reason": "the plan is old"}).startswith("HOLDING: the plan is old")
@@ -78,7 +79,9 @@ def state(pid: int) -> str:
 
 
 @pytest.mark.parametrize("end", ["interrupt", "kill"])
-def test_runs_until_interrupted_and_leaves_no_process_behind(end, small_model, robot, spawn, tmp_path):
+def test_runs_until_interrupted_and_leaves_no_process_behind(
+    end: str, small_model: Path, robot: Any, spawn: Any, tmp_path: Path
+) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     process = spawn([sys.executable, str(program)], "--model", str(small_model),

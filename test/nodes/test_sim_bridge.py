@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from difftop_ros.contract import load_contract
 from difftop_ros.messages import ObservationPipeline
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.types import ros_types
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
 
@@ -22,7 +26,7 @@ JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArr
 class Client:
     """A node that listens to topics, publishes commands and calls the bridge's services, all with bounded waits."""
 
-    def __init__(self, context):
+    def __init__(self, context: Any) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
@@ -35,7 +39,7 @@ class Client:
         self._reset = self.node.create_client(ResetEpisode, "/sim/reset")
         self._step = self.node.create_client(StepSimulation, "/sim/step")
 
-    def listen(self, topic, kind, best_effort=False, latched=False, depth=100):
+    def listen(self, topic: Any, kind: Any, best_effort: bool = False, latched: bool = False, depth: int = 100) -> Any:
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
         qos = QoSProfile(depth=depth)
@@ -47,12 +51,12 @@ class Client:
         self.node.create_subscription(ros_types(kind), topic, got.append, qos)
         return got
 
-    def publisher(self, topic="/joint_command", kind=JOINT_STATE):
+    def publisher(self, topic: str = "/joint_command", kind: Any = JOINT_STATE) -> Any:
         publisher = self.node.create_publisher(ros_types(kind), topic, 10)
         self.until(lambda: publisher.get_subscription_count() == 1)
         return publisher
 
-    def until(self, done, timeout=30.0):
+    def until(self, done: Any, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
         while not done():
             assert time.monotonic() < deadline, (
@@ -60,46 +64,46 @@ class Client:
             )
             self.executor.spin_once(timeout_sec=0.05)
 
-    def until_stamp(self, got, answer):
+    def until_stamp(self, got: Any, answer: Any) -> None:
         """Waits for the message of the very moment that a service answered with."""
         self.until(lambda: nanoseconds(got[-1].header.stamp) == nanoseconds(answer.stamp))
 
-    def _call(self, client, **fields):
+    def _call(self, client: Any, **fields: Any) -> Any:
         assert client.wait_for_service(timeout_sec=30.0)
         future = client.call_async(client.srv_type.Request(**fields))
         self.until(future.done)
         return future.result()
 
-    def reset(self, seed, task=""):
+    def reset(self, seed: Any, task: str = "") -> Any:
         return self._call(self._reset, seed=seed, task=task)
 
-    def step(self, steps=1, wait=False):
+    def step(self, steps: int = 1, wait: bool = False) -> Any:
         return self._call(self._step, steps=steps, wait_for_command=wait)
 
-    def close(self):
+    def close(self) -> None:
         self.executor.shutdown()
         self.node.destroy_node()
 
 
 @pytest.fixture
-def client(ros_context):
+def client(ros_context: object) -> Iterator[Any]:
     client = Client(ros_context)
     yield client
     client.close()
 
 
-def nanoseconds(stamp):
+def nanoseconds(stamp: Any) -> Any:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def start(spawn, *parameters):
+def start(spawn: Any, *parameters: Any) -> Any:
     arguments = [part for parameter in parameters for part in ("-p", parameter)]
     bridge = spawn(BRIDGE, "--ros-args", *arguments)
     bridge.wait_for("ready", timeout=60)
     return bridge
 
 
-def test_lockstep_is_exact_and_success_is_told(spawn, client):
+def test_lockstep_is_exact_and_success_is_told(spawn: Any, client: Any) -> None:
     """The expert drives a world in this process; the bridge, sent the same commands, goes through identical states."""
     bridge = start(spawn, "task:=lift", "lockstep:=true", "seed:=1")
     states = client.listen("/joint_states", JOINT_STATE)
@@ -115,7 +119,7 @@ def test_lockstep_is_exact_and_success_is_told(spawn, client):
     while not world.success():
         command = expert.act()
         now = nanoseconds(clock[-1].clock) * 1e-9
-        commands.publish(messages.joint_state(ros_types, world.joint_names, now, command))
+        commands.publish(joint_state(ros_types, world.joint_names, now, command))
         answer = client.step(1, wait=True)
         assert answer.success, answer.message
         client.until_stamp(states, answer)
@@ -141,7 +145,7 @@ def test_lockstep_is_exact_and_success_is_told(spawn, client):
     assert bridge.interrupt() == 0
 
 
-def test_bad_commands_are_ignored_and_counted(spawn, client):
+def test_bad_commands_are_ignored_and_counted(spawn: Any, client: Any) -> None:
     start(spawn, "task:=reach", "lockstep:=true")
     states = client.listen("/joint_states", JOINT_STATE)
     diagnostics = client.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
@@ -151,15 +155,15 @@ def test_bad_commands_are_ignored_and_counted(spawn, client):
     world = make_world("reach", seed=0)
     names, rest = list(world.joint_names), world.joint_state()[0]
     bad = [
-        messages.joint_state(ros_types, names, 50.0, np.full(8, np.nan)),
-        messages.joint_state(ros_types, names, 50.0, rest[:5]),
-        messages.joint_state(ros_types, ["elbow", *names[1:]], 50.0, rest + 0.2),
-        messages.joint_state(ros_types, names, 0.5, rest + 0.2),
+        joint_state(ros_types, names, 50.0, np.full(8, np.nan)),
+        joint_state(ros_types, names, 50.0, rest[:5]),
+        joint_state(ros_types, ["elbow", *names[1:]], 50.0, rest + 0.2),
+        joint_state(ros_types, names, 0.5, rest + 0.2),
     ]
     for message in bad:
         commands.publish(message)
     good = rest + np.array([0.05] * 7 + [0.0])
-    commands.publish(messages.joint_state(ros_types, names, 50.0, good))  # the sentinel: sent last, arrives last
+    commands.publish(joint_state(ros_types, names, 50.0, good))  # the sentinel: sent last, arrives last
     answer = client.step(1, wait=True)
     world.step(good, 0.05)
     client.until(lambda: nanoseconds(states[-1].header.stamp) == nanoseconds(answer.stamp) and diagnostics)
@@ -173,19 +177,22 @@ def test_bad_commands_are_ignored_and_counted(spawn, client):
     "kind,mode",
     [(ARRAY, "velocity"), ("trajectory_msgs/msg/JointTrajectory", "position"), (JOINT_STATE, "delta_position")],
 )
-def test_command_types_and_modes_move_the_arm(spawn, client, kind, mode):
+def test_command_types_and_modes_move_the_arm(spawn: Any, client: Any, kind: Any, mode: str) -> None:
     start(spawn, "task:=none", "lockstep:=true", f"command_type:={kind}", f"command_mode:={mode}")
     states = client.listen("/joint_states", JOINT_STATE)
     commands = client.publisher(kind=kind)
     client.reset(0)
     client.until(lambda: states)
-    names, first = list(states[-1].name), np.array(states[-1].position)
+    first = np.array(states[-1].position)
+    contract = load_contract(share_path("config/panda_table.yaml"))
+    assert list(states[-1].name) == contract.command.joint_names
+    contract = contract.model_copy(update={"command": contract.command.model_copy(update={"type": kind, "mode": mode})})
     for step in range(8):
         values = np.zeros(8)
         values[0] = {"velocity": 0.4, "position": 0.02 * (step + 1), "delta_position": 0.02}[mode]
         if mode == "position":
             values += first
-        commands.publish(messages.command(ros_types, kind, names, values, 100.0, mode))
+        commands.publish(array_to_command(contract, values, 100_000_000_000, ros_types))
         assert client.step(1, wait=True).success
     answer = client.step(10)
     client.until_stamp(states, answer)
@@ -196,7 +203,7 @@ def test_command_types_and_modes_move_the_arm(spawn, client, kind, mode):
     assert np.abs(moved[1:]).max() < 0.01
 
 
-def test_large_pictures_and_clouds_all_arrive(spawn, client):
+def test_large_pictures_and_clouds_all_arrive(spawn: Any, client: Any) -> None:
     """640x480 colour and 307,200-point clouds, best effort, from another process: none may be lost."""
     start(spawn, "task:=lift", "width:=640", "height:=480", "camera_rate:=10.0")
     clouds = client.listen("/camera/front/points", "sensor_msgs/msg/PointCloud2", best_effort=True, depth=10)
@@ -209,11 +216,11 @@ def test_large_pictures_and_clouds_all_arrive(spawn, client):
     assert (pictures[0].width, pictures[0].height, pictures[0].encoding) == (640, 480, "rgb8")
 
 
-def test_pace_and_drawing_only_when_someone_listens(spawn, client):
+def test_pace_and_drawing_only_when_someone_listens(spawn: Any, client: Any) -> None:
     start(spawn, "task:=reach", "realtime_factor:=2.0")
     diagnostics = client.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
 
-    def latest(key):
+    def latest(key: Any) -> Any:
         return float({v.key: v.value for v in diagnostics[-1].status[0].values}[key])
 
     client.until(lambda: len(diagnostics) >= 2 and 1.7 < latest("realtime_factor") < 2.2)
@@ -251,7 +258,7 @@ sim: {{task: lift, width: 128, height: 96, cameras: {{scene: front, eye: wrist}}
 """
 
 
-def test_another_robots_contract_needs_no_code(spawn, client, tmp_path):
+def test_another_robots_contract_needs_no_code(spawn: Any, client: Any, tmp_path: Path) -> None:
     """Six joints under other names in another order, other topics, compressed colour, padded big-endian clouds."""
     names = [f"axis_{i}" for i in (4, 1, 3, 2, 6, 5)]
     limits = "\n".join(f"    - {{name: {n}, position: [-3.2, 3.8], velocity: 1.0}}" for n in names)
@@ -274,9 +281,7 @@ def test_another_robots_contract_needs_no_code(spawn, client, tmp_path):
     red = cloud[(cloud[:, 3] > 0.35) & (cloud[:, 4] < 0.25)]
     assert len(red) > 3 and np.linalg.norm(red[:, :2].mean(0) - world.scene.cube()[0][:2]) < 0.02
     assert pipeline.decode("eye", {"/eye/image/compressed": got["/eye/image/compressed"][-1]}).shape == (64, 64, 3)
-    velocity = messages.command(
-        ros_types, contract.command.type, names, np.array([0, 0.3, 0, 0, 0, 0]), 0.0, "velocity"
-    )
+    velocity = array_to_command(contract, np.array([0, 0.3, 0, 0, 0, 0]), 0, ros_types)
     commands.publish(velocity)
     assert client.step(1, wait=True).success
     answer = client.step(9)
@@ -285,7 +290,7 @@ def test_another_robots_contract_needs_no_code(spawn, client, tmp_path):
     assert after[1] - before[1] == pytest.approx(0.3 * 0.4, abs=0.03)
 
 
-def test_services_refuse_in_a_sentence_and_change_nothing(spawn, client):
+def test_services_refuse_in_a_sentence_and_change_nothing(spawn: Any, client: Any) -> None:
     start(spawn, "task:=lift", "lockstep:=true", "seed:=5")
     episode = client.listen("/sim/episode", "difftop_ros/msg/EpisodeStatus", latched=True)
     client.until(lambda: episode)
@@ -302,7 +307,7 @@ def test_services_refuse_in_a_sentence_and_change_nothing(spawn, client):
     assert (episode[-1].seed, episode[-1].task) == (5, "lift")
 
 
-def test_stepping_a_running_simulation_is_refused(spawn, client):
+def test_stepping_a_running_simulation_is_refused(spawn: Any, client: Any) -> None:
     start(spawn, "task:=none", "realtime_factor:=1.0")
     answer = client.step(1)
     assert not answer.success and "lockstep" in answer.message
@@ -318,14 +323,14 @@ def test_stepping_a_running_simulation_is_refused(spawn, client):
         ("joint_map:=[a=b]", ["['b']", "panda_joint1"]),
     ],
 )
-def test_what_cannot_be_used_ends_with_one_sentence(spawn, parameter, words):
+def test_what_cannot_be_used_ends_with_one_sentence(spawn: Any, parameter: str, words: Any) -> None:
     bridge = spawn(BRIDGE, "--ros-args", "-p", "task:=lift", "-p", parameter)
     assert bridge.wait(60) == 2
     assert "Traceback" not in bridge.output()
     assert all(w in bridge.output() for w in words), bridge.output()
 
 
-def test_the_shipped_contract_is_served_whole(spawn, client):
+def test_the_shipped_contract_is_served_whole(spawn: Any, client: Any) -> None:
     """Every observation of the demo's contract arrives in a form the pipeline takes."""
     contract = load_contract(share_path("config/panda_table.yaml"))
     start(spawn, "task:=lift")

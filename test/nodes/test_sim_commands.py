@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from difftop_ros.contract import load_contract
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import rosbags_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.types import rosbags_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.nodes.simulation.mujoco.loop import is_due
 from difftop_ros.paths import share_path
@@ -20,7 +22,7 @@ TYPES = {
 DT = 0.01
 
 
-def make_tracker(kind="joint_state", mode="position", joints=3):
+def make_tracker(kind: str = "joint_state", mode: str = "position", joints: int = 3) -> Any:
     contract = load_contract(share_path("config/panda_table.yaml"))
     limits = tuple(j.model_copy(update={"step": 0.1}) for j in contract.command.joints[:joints])
     command = contract.command.model_copy(update={"type": TYPES[kind], "mode": mode, "joints": limits})
@@ -29,26 +31,32 @@ def make_tracker(kind="joint_state", mode="position", joints=3):
     return tracker, command.joint_names
 
 
-def message(tracker_names, kind, values, mode="position", time_s=6.0, period_s=0.05):
-    return messages.command(
-        rosbags_types, TYPES[kind], tracker_names, np.asarray(values, float), time_s, mode, period_s
-    )
+def message(
+    tracker_names: Any, kind: Any, values: Any, mode: str = "position", time_s: float = 6.0, period_s: float = 0.05
+) -> Any:
+    """A command of the joints named, in that order; a trajectory's point lies `period_s` ahead."""
+    contract = load_contract(share_path("config/panda_table.yaml"))
+    limits = {j.name: j for j in contract.command.joints}
+    joints = tuple(limits[name] for name in tracker_names)
+    command = contract.command.model_copy(update={"type": TYPES[kind], "mode": mode, "joints": joints})
+    contract = contract.model_copy(update={"command": command, "control_rate_hz": 1 / period_s})
+    return array_to_command(contract, np.asarray(values, float), round(time_s * 1e9), rosbags_types)
 
 
 @pytest.mark.parametrize("kind", ["joint_state", "array"])
-def test_a_position_applies_at_once_to_its_own_joints(kind):
+def test_a_position_applies_at_once_to_its_own_joints(kind: str) -> None:
     tracker, names = make_tracker(kind)
     assert tracker.offer(message(names, kind, [0.1, 0.2, 0.3])) is None
     np.testing.assert_array_equal(tracker.targets(DT, np.zeros(4)), [0.2, 0.3, 0.1, 0.0])
 
 
-def test_names_may_come_in_any_order():
+def test_names_may_come_in_any_order() -> None:
     tracker, names = make_tracker()
     tracker.offer(message(names[::-1], "joint_state", [0.3, 0.2, 0.1]))
     np.testing.assert_array_equal(tracker.targets(DT, np.zeros(4)), [0.2, 0.3, 0.1, 0.0])
 
 
-def test_a_trajectory_is_followed_by_time_from_start():
+def test_a_trajectory_is_followed_by_time_from_start() -> None:
     tracker, names = make_tracker("trajectory")
     command = message(names, "trajectory", [1.0, 0.0, 0.0], period_s=0.1)
     late = message(names, "trajectory", [3.0, 0.0, 0.0], period_s=0.2)
@@ -58,14 +66,14 @@ def test_a_trajectory_is_followed_by_time_from_start():
     np.testing.assert_allclose(path, [0.5, 1.0, 2.0, 3.0, 3.0, 3.0], atol=1e-9)
 
 
-def test_velocities_run_until_the_time_out():
+def test_velocities_run_until_the_time_out() -> None:
     tracker, names = make_tracker(mode="velocity")
     tracker.offer(message(names, "joint_state", [0.5, 0, 0], "velocity"))
     path = [tracker.targets(DT, np.zeros(4))[2] for _ in range(20)]
     assert path[9] == pytest.approx(0.05) and path[-1] == pytest.approx(0.05)
 
 
-def test_a_blocked_arm_does_not_wind_up():
+def test_a_blocked_arm_does_not_wind_up() -> None:
     tracker, names = make_tracker(mode="velocity")
     for _ in range(100):
         tracker.offer(message(names, "joint_state", [2.0, 0, 0], "velocity"))
@@ -73,7 +81,7 @@ def test_a_blocked_arm_does_not_wind_up():
     assert target == pytest.approx(0.15)
 
 
-def test_increments_add_up_however_they_arrive():
+def test_increments_add_up_however_they_arrive() -> None:
     tracker, names = make_tracker(mode="delta_position")
     for _ in range(2):
         tracker.offer(message(names, "joint_state", [0.01, 0, 0]))
@@ -90,7 +98,7 @@ def test_increments_add_up_however_they_arrive():
         (lambda m: setattr(m.header.stamp, "sec", 3), "before the episode began"),
     ],
 )
-def test_what_is_ignored_is_counted_and_moves_nothing(change, words):
+def test_what_is_ignored_is_counted_and_moves_nothing(change: Any, words: str) -> None:
     tracker, names = make_tracker()
     bad = message(names, "joint_state", [0.1, 0.2, 0.3])
     change(bad)
@@ -100,24 +108,15 @@ def test_what_is_ignored_is_counted_and_moves_nothing(change, words):
 
 
 @pytest.mark.parametrize("times", [[0.1, 0.1], [0.2, 0.1]])
-def test_a_trajectory_whose_times_do_not_increase_is_ignored(times):
+def test_a_trajectory_whose_times_do_not_increase_is_ignored(times: Any) -> None:
     tracker, names = make_tracker("trajectory")
     command = message(names, "trajectory", [1.0, 0.0, 0.0], period_s=times[0])
     command.points += message(names, "trajectory", [3.0, 0.0, 0.0], period_s=times[1]).points
     assert "increase" in tracker.offer(command)
 
 
-def test_rates_fall_due_on_an_even_grid():
+def test_rates_fall_due_on_an_even_grid() -> None:
     for rate, expected in ((20.0, 200), (30.0, 300), (100.0, 1000), (7.0, 70)):
         assert sum(is_due(tick, 10_000_000, rate) for tick in range(1, 1001)) == expected
     due = [tick for tick in range(101) if is_due(tick, 10_000_000, 20.0)]
     assert due == list(range(0, 101, 5))
-
-
-def test_the_parameter_file_states_every_parameter_and_its_default():
-    import yaml
-
-    from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
-
-    stated = yaml.safe_load(share_path("config/sim_bridge.yaml").read_text())["sim_bridge"]["ros__parameters"]
-    assert stated == {p.name: p.default for p in PARAMETERS}

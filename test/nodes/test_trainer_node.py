@@ -71,14 +71,14 @@ def sent_at(message: Any) -> float:
 
 
 @pytest.fixture
-def listener(ros_context) -> Iterator[Listener]:
+def listener(ros_context: object) -> Iterator[Listener]:
     heard = Listener(ros_context)
     yield heard
     heard.close()
 
 
 @pytest.fixture
-def trainer(arm, spawn, tmp_path: Path):
+def trainer(arm: Any, spawn: Any, tmp_path: Path) -> Any:
     """Starts the node on the recorded demonstrations: trainer(steps=30) -> process. Settings of `SMALL` apply."""
 
     def start(**settings: Any) -> Any:
@@ -90,7 +90,9 @@ def trainer(arm, spawn, tmp_path: Path):
     return start
 
 
-def test_progress_is_heard_the_service_stops_it_and_it_goes_on(trainer, listener, tmp_path):
+def test_progress_is_heard_the_service_stops_it_and_it_goes_on(
+    trainer: Any, listener: Listener, tmp_path: Path
+) -> None:
     first = trainer(steps=4000)
     listener.until(lambda: listener.steps() >= 2, first)
     times = len(listener.heard)
@@ -128,7 +130,9 @@ def test_progress_is_heard_the_service_stops_it_and_it_goes_on(trainer, listener
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_to_go_on_from(trainer, listener, tmp_path, number):
+def test_a_signal_leaves_a_checkpoint_to_go_on_from(
+    trainer: Any, listener: Listener, tmp_path: Path, number: Any
+) -> None:
     process = trainer(steps=4000)
     listener.until(lambda: listener.steps() >= 1, process)
     os.kill(process.pid, number)
@@ -137,7 +141,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(trainer, listener, tmp_path,
     assert len(list((tmp_path / "model/checkpoints").glob("step=*.ckpt"))) == 1
 
 
-def test_what_cannot_be_ends_with_one_sentence(trainer, spawn, listener, tmp_path):
+def test_what_cannot_be_ends_with_one_sentence(trainer: Any, spawn: Any, listener: Listener, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases = [
         (trainer(bags=f"[{tmp_path / 'empty'}]"), "no bag in"),
@@ -151,7 +155,7 @@ def test_what_cannot_be_ends_with_one_sentence(trainer, spawn, listener, tmp_pat
         assert "Traceback" not in process.output()
 
 
-def test_the_parameter_file_states_every_parameter_and_its_default():
+def test_the_parameter_file_states_every_parameter_and_its_default() -> None:
     from difftop_ros.nodes.trainer.parameters import parameters
 
     stated = yaml.safe_load(share_path("config/trainer_node.yaml").read_text())["/**"]["ros__parameters"]

@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def make_policy(arm) -> Callable[..., Policy]:
+def make_policy(arm: Any) -> Callable[..., Policy]:
     """make_policy(text=…, reach=…, **config): random weights; plans stay within `reach` of what they start from."""
 
     def make(text: str = arm.text, reach: float = 0.3, **config: Any) -> Policy:

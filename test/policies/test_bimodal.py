@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,11 +13,11 @@ from difftop_ros.contract import parse_contract
 
 
 @pytest.fixture(scope="module")
-def contract():
+def contract() -> Any:
     return parse_contract(CONTRACT, "bimodal")
 
 
-def test_the_experts_get_round_on_both_sides_and_their_mean_does_not():
+def test_the_experts_get_round_on_both_sides_and_their_mean_does_not() -> None:
     found = Result(*demonstrations(100, 0))
     assert found.clear.all() and 0.3 < found.above.mean() < 0.7
     middle = found.chunks.copy()
@@ -26,7 +29,7 @@ def test_the_experts_get_round_on_both_sides_and_their_mean_does_not():
 
 
 @pytest.mark.parametrize("options", [{"policy": "bc"}, {"policy": "residual"}], ids=["bc", "residual"])
-def test_the_mean_crashes(contract, options):
+def test_the_mean_crashes(contract: Any, options: Any) -> None:
     assert evaluate(train(contract, options, 200)).clear.mean() < 0.2
 
 
@@ -41,7 +44,7 @@ def test_the_mean_crashes(contract, options):
     ],
     ids=["difftop with modes", "best of several codes", "diffusion", "bc_rnn", "ibc"],
 )
-def test_those_who_choose_get_round(contract, options, steps, tmp_path):
+def test_those_who_choose_get_round(contract: Any, options: Any, steps: int, tmp_path: Path) -> None:
     found = evaluate(train(contract, options, steps))
     assert np.isfinite(found.chunks).all()
     assert found.clear.mean() > 0.7, found.clear.mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,12 @@ def build(text: str, **options: Any) -> Policy:
 
 
 @pytest.fixture(scope="session")
-def joints_only(arm) -> str:
+def joints_only(arm: Any) -> str:
     return "\n".join(line for line in arm.text.splitlines() if "cloud:" not in line) + "\n"
 
 
 @pytest.fixture(scope="session")
-def data(arm) -> Data:
+def data(arm: Any) -> Data:
     """Windows of 3 synthetic episodes of 10 steps: the arm moves to where the cloud is."""
     rng = np.random.default_rng(0)
     frames: dict[str, list[Any]] = {"joints": [], "cloud": []}
@@ -135,14 +136,14 @@ HEART: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("case", HEART, ids=named)
-def test_three_episodes_are_learned_by_heart(arm, data, case):
+def test_three_episodes_are_learned_by_heart(arm: Any, data: Any, case: Any) -> None:
     options = dict(case)
     steps, enough = options.pop("steps", 150), options.pop("error", 0.01)
     assert fit(build(arm.text, **options), data, steps) < enough  # scaled actions fill [-1, 1]
 
 
 @on(ALONE, REFINING)
-def test_a_saved_policy_acts_identically(arm, data, options, tmp_path):
+def test_a_saved_policy_acts_identically(arm: Any, data: Any, options: Any, tmp_path: Path) -> None:
     policy = scaled(build(arm.text, **options), data)
     other = load_policy(policy.save(tmp_path / "model"))
     assert other.config == policy.config
@@ -164,7 +165,7 @@ def moved(policy: Policy) -> Policy:
 
 
 @on(REFINING)
-def test_without_iterations_its_base_acts(arm, data, options):
+def test_without_iterations_its_base_acts(arm: Any, data: Any, options: Any) -> None:
     policy = moved(scaled(build(arm.text, **options), data))
     obs = {key: frames[:6] for key, frames in data[0].items()}
     with torch.no_grad():
@@ -179,7 +180,7 @@ def test_without_iterations_its_base_acts(arm, data, options):
 
 
 @on([case for case in REFINING if case["policy"] == "difftop"])
-def test_more_iterations_never_raise_the_learned_cost(arm, data, options):
+def test_more_iterations_never_raise_the_learned_cost(arm: Any, data: Any, options: Any) -> None:
     policy = moved(scaled(build(arm.text, **options), data))
     for row in range(0, 30, 7):
         costs = [policy.act(window(data, row), iterations=count).final_cost for count in (0, 1, 2, 4, 8)]
@@ -190,7 +191,7 @@ def test_more_iterations_never_raise_the_learned_cost(arm, data, options):
 
 
 @on(ALONE, REFINING)
-def test_a_row_does_not_depend_on_its_neighbours(arm, data, options):
+def test_a_row_does_not_depend_on_its_neighbours(arm: Any, data: Any, options: Any) -> None:
     policy = scaled(build(arm.text, **options), data)
     rows = [3, 11, 20, 29]
     obs = {key: frames[rows] for key, frames in data[0].items()}
@@ -203,14 +204,14 @@ def test_a_row_does_not_depend_on_its_neighbours(arm, data, options):
 
 
 @on(ALONE, REFINING)
-def test_the_gradient_reaches_every_part(arm, data, options):
+def test_the_gradient_reaches_every_part(arm: Any, data: Any, options: Any) -> None:
     net = scaled(build(arm.text, **options), data).net.train().requires_grad_(True)
     net.loss(*data).total.backward()
     silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not silent
 
 
-def test_latent_dynamics_learn_through_the_solve_alone(arm, data):
+def test_latent_dynamics_learn_through_the_solve_alone(arm: Any, data: Any) -> None:
     net = scaled(build(arm.text, policy="difftop", dynamics="latent"), data).net.train().requires_grad_(True)
     assert isinstance(net, DifftopNet)
     with torch.no_grad():
@@ -228,7 +229,7 @@ def test_latent_dynamics_learn_through_the_solve_alone(arm, data):
 
 
 @pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion"])
-def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm, data, base, tmp_path):
+def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm: Any, data: Any, base: str, tmp_path: Path) -> None:
     trained = scaled(build(arm.text, policy=base), data)
     with torch.no_grad():
         for parameter in trained.net.parameters():
@@ -251,7 +252,7 @@ def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm, data, base, tmp_pa
     assert not np.allclose(joint.act(obs, iterations=0).actions, trained.act(obs).actions, atol=1e-4)
 
 
-def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
+def test_a_base_that_does_not_fit_is_refused(arm: Any, data: Any, tmp_path: Path) -> None:
     folder = str(scaled(build(arm.text, policy="bc"), data).save(tmp_path / "bc"))
     cases = [
         ({"horizon": 6}, "horizon 4 instead of 6"),
@@ -288,17 +289,17 @@ def test_a_base_that_does_not_fit_is_refused(arm, data, tmp_path):
     ],
     ids=str,
 )
-def test_settings_that_cannot_be(options, words):
+def test_settings_that_cannot_be(options: Any, words: str) -> None:
     with pytest.raises(PolicyError, match=words):
         PolicyConfig(**options)
 
 
-def test_a_picture_encoder_without_pictures_is_refused(arm):
+def test_a_picture_encoder_without_pictures_is_refused(arm: Any) -> None:
     with pytest.raises(PolicyError, match="image_encoder is 'resnet18' but the contract 'small_arm' has no pictures"):
         build(arm.text, image_encoder="resnet18")
 
 
-def test_pictures_through_resnet(arm):
+def test_pictures_through_resnet(arm: Any) -> None:
     policy = build(arm.with_picture, policy="bc", image_encoder="resnet18")
     assert policy.net.parts()["encoder"] > 11_000_000
     assert "bc: " in policy.card() and "encoder 11," in policy.card()

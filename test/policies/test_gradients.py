@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 PARTS = ("encoder", "base", "prior", "posterior", "cost")
 
 
-def batch(policy, frames, rows: int = 6):
+def batch(policy: Any, frames: Any, rows: int = 6) -> Any:
     singles = [frames(policy, seed) for seed in range(rows)]
     obs = {key: torch.stack([torch.from_numpy(one[key]) for one in singles]) for key in singles[0]}
     torch.manual_seed(1)
@@ -18,7 +20,7 @@ def batch(policy, frames, rows: int = 6):
     return obs, actions, torch.ones(rows, policy.net.shape[0], dtype=torch.bool)
 
 
-def sizes(net) -> dict[str, float]:
+def sizes(net: Any) -> dict[str, float]:
     """Norm of the gradient of each part of the net, 0 where none arrived."""
     found = {}
     for part in PARTS:
@@ -28,18 +30,20 @@ def sizes(net) -> dict[str, float]:
 
 
 @pytest.fixture
-def learner(make_policy):
+def learner(make_policy: Any) -> Any:
     policy = make_policy(obs_steps=1, iterations=12, proximal=1.0)
     policy.net.train().requires_grad_(True)
     return policy
 
 
-def test_the_loss_reaches_every_part(learner, frames):
+def test_the_loss_reaches_every_part(learner: Any, frames: Any) -> None:
     learner.net.loss(*batch(learner, frames)).total.backward()
     assert all(size > 0 for size in sizes(learner.net).values()), sizes(learner.net)
 
 
-def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not_the_base(learner, frames):
+def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not_the_base(
+    learner: Any, frames: Any
+) -> None:
     obs, actions, mask = batch(learner, frames)
     torch.manual_seed(0)
     whole = learner.net.loss(obs, actions, mask)
@@ -51,14 +55,14 @@ def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not
     assert found["encoder"] > 0 and found["cost"] > 0 and found["posterior"] > 0
 
 
-def test_the_code_is_trained_by_the_posterior_and_the_prior_follows_it(learner, frames):
+def test_the_code_is_trained_by_the_posterior_and_the_prior_follows_it(learner: Any, frames: Any) -> None:
     learner.net.own = learner.net.own.replace(kl_weight=0.0)
     learner.net.loss(*batch(learner, frames)).total.backward()
     found = sizes(learner.net)
     assert found["prior"] == 0 and found["posterior"] > 0
 
 
-def test_a_step_against_the_gradient_lowers_the_plans_error(learner, frames):
+def test_a_step_against_the_gradient_lowers_the_plans_error(learner: Any, frames: Any) -> None:
     data = batch(learner, frames, rows=16)
     parameters = [*learner.net.cost.parameters(), *learner.net.posterior.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=0.05)
@@ -73,7 +77,7 @@ def test_a_step_against_the_gradient_lowers_the_plans_error(learner, frames):
     assert errors[-1] < 0.95 * errors[0], errors
 
 
-def test_padding_counts_for_positions_and_not_for_rates(make_policy, frames, arm):
+def test_padding_counts_for_positions_and_not_for_rates(make_policy: Any, frames: Any, arm: Any) -> None:
     for mode, counts in (("position", True), ("velocity", False)):
         policy = make_policy(arm.text.replace("mode: position", f"mode: {mode}"), policy="bc", obs_steps=1)
         obs, actions, mask = batch(policy, frames)
@@ -84,7 +88,7 @@ def test_padding_counts_for_positions_and_not_for_rates(make_policy, frames, arm
         assert (losses[0] != losses[1]) is counts
 
 
-def test_bc_has_a_loss_of_its_own(make_policy, frames):
+def test_bc_has_a_loss_of_its_own(make_policy: Any, frames: Any) -> None:
     policy = make_policy(policy="bc", obs_steps=1)
     loss = policy.net.loss(*batch(policy, frames))
     assert list(loss.parts) == ["base_mse"] and float(loss.parts["base_mse"]) == pytest.approx(float(loss.total))
@@ -93,8 +97,8 @@ def test_bc_has_a_loss_of_its_own(make_policy, frames):
 @pytest.mark.parametrize("dynamics", ["none", "latent"])
 @pytest.mark.parametrize("proximal", [0.5, 0.1])
 def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradient(
-    make_policy, frames, monkeypatch, dynamics, proximal
-):
+    make_policy: Any, frames: Any, monkeypatch: pytest.MonkeyPatch, dynamics: str, proximal: float
+) -> None:
     from dataclasses import replace
 
     policy = make_policy(obs_steps=1, iterations=12, proximal=proximal, dynamics=dynamics, cg_iterations=20)
@@ -113,7 +117,7 @@ def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradi
     assert (found - exact).norm() < 1e-3 * exact.norm()
 
 
-def test_the_divergence_is_torchs_for_one_mode_and_a_bound_below_each_modes_for_several():
+def test_the_divergence_is_torchs_for_one_mode_and_a_bound_below_each_modes_for_several() -> None:
     from torch.distributions import Normal, kl_divergence
 
     from difftop_ros.policies.difftop import divergence, divergences

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from difftop_ros.policies import load_policy
 from difftop_ros.trajopt import Status
 
 
-def test_a_saved_policy_acts_identically(make_policy, frames, tmp_path):
+def test_a_saved_policy_acts_identically(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], tmp_path: Path
+) -> None:
     policy = make_policy()
     other = load_policy(policy.save(tmp_path / "model"))
     assert other.contract == policy.contract and other.config == policy.config
@@ -22,7 +27,7 @@ def test_a_saved_policy_acts_identically(make_policy, frames, tmp_path):
         assert np.array_equal(policy.act(obs).actions, other.act(obs).actions)
 
 
-def test_without_iterations_its_base_acts(make_policy, frames):
+def test_without_iterations_its_base_acts(make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]) -> None:
     policy = make_policy()
     obs = frames(policy)
     output = policy.act(obs, iterations=0)
@@ -38,7 +43,9 @@ def test_without_iterations_its_base_acts(make_policy, frames):
 
 
 @pytest.mark.parametrize("solver", ["qn", "polyak"])
-def test_more_iterations_never_cost_more(make_policy, frames, solver):
+def test_more_iterations_never_cost_more(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], solver: str
+) -> None:
     policy = make_policy(solver=solver)
     for seed in range(4):
         obs = frames(policy, seed)
@@ -48,7 +55,7 @@ def test_more_iterations_never_cost_more(make_policy, frames, solver):
         assert solver == "polyak" or costs[-1] < costs[0]
 
 
-def test_a_warm_start_is_never_worse(make_policy, frames):
+def test_a_warm_start_is_never_worse(make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]) -> None:
     policy = make_policy()
     rng = np.random.default_rng(1)
     for seed in range(5):
@@ -65,7 +72,9 @@ def test_a_warm_start_is_never_worse(make_policy, frames):
     "backend", ["eager", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 @pytest.mark.parametrize("samples", [1, 3])
-def test_prepared_plans_are_the_same(make_policy, frames, backend, samples):
+def test_prepared_plans_are_the_same(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], backend: str, samples: int
+) -> None:
     if backend == "compile" and samples == 3:
         pytest.skip("compiled once is enough, it takes half a minute")
     policy = make_policy(code_samples=samples)
@@ -84,7 +93,7 @@ def test_prepared_plans_are_the_same(make_policy, frames, backend, samples):
     assert np.array_equal(policy.act(frames(policy, 2)).actions, plain[2].actions)
 
 
-def test_what_cannot_be_prepared_is_said(make_policy):
+def test_what_cannot_be_prepared_is_said(make_policy: Any) -> None:
     with pytest.raises(UserError, match="'bc' solves nothing"):
         make_policy(policy="bc").prepare("compile")
     with pytest.raises(UserError, match="'mppi' cannot be prepared"):
@@ -94,7 +103,9 @@ def test_what_cannot_be_prepared_is_said(make_policy):
             make_policy().prepare("cuda_graph")
 
 
-def test_a_plan_does_not_depend_on_its_neighbours_in_a_batch(make_policy, frames):
+def test_a_plan_does_not_depend_on_its_neighbours_in_a_batch(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]
+) -> None:
     policy = make_policy()
     singles = [frames(policy, seed) for seed in range(6)]
     together = {key: torch.from_numpy(np.stack([obs[key] for obs in singles])) for key in singles[0]}
@@ -110,7 +121,9 @@ def test_a_plan_does_not_depend_on_its_neighbours_in_a_batch(make_policy, frames
 
 @pytest.mark.parametrize("mode", ["position", "velocity", "delta_position"])
 @pytest.mark.parametrize("frame", ["relative", "absolute"])
-def test_actions_are_inside_the_contracts_bounds(make_policy, frames, arm, mode, frame):
+def test_actions_are_inside_the_contracts_bounds(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], arm: Any, mode: str, frame: str
+) -> None:
     policy = make_policy(arm.text.replace("mode: position", f"mode: {mode}"), reach=50.0, action_frame=frame)
     low, high = (np.array(bound) for bound in policy.contract.command.bounds())
     with torch.no_grad():
@@ -124,7 +137,9 @@ def test_actions_are_inside_the_contracts_bounds(make_policy, frames, arm, mode,
     assert reached, "the test is meant to reach the bounds"
 
 
-def test_relative_actions_move_with_the_arm_and_absolute_ones_do_not(make_policy, frames):
+def test_relative_actions_move_with_the_arm_and_absolute_ones_do_not(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]
+) -> None:
     for frame, expected in (("relative", 0.5), ("absolute", 0.0)):
         policy = make_policy(action_frame=frame)
         obs = frames(policy, position=0.1)
@@ -134,13 +149,15 @@ def test_relative_actions_move_with_the_arm_and_absolute_ones_do_not(make_policy
         assert np.allclose(change, expected, atol=1e-5)
 
 
-def test_velocity_commands_are_never_offsets(make_policy, frames, arm):
+def test_velocity_commands_are_never_offsets(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], arm: Any
+) -> None:
     policy = make_policy(arm.text.replace("mode: position", "mode: velocity"), action_frame="relative")
     obs = {key: torch.from_numpy(frame)[None] for key, frame in frames(policy).items()}
     assert float(policy.net.scaler.origin(obs).abs().max()) == 0
 
 
-def test_a_joint_that_never_moved_stays(make_policy, frames):
+def test_a_joint_that_never_moved_stays(make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]) -> None:
     policy = make_policy(action_frame="absolute")
     low, high = np.full(policy.net.shape, -0.3), np.full(policy.net.shape, 0.3)
     low[:, 1] = high[:, 1] = 0.25  # the elbow was always commanded to 0.25
@@ -151,7 +168,7 @@ def test_a_joint_that_never_moved_stays(make_policy, frames):
     assert np.abs(np.diff(actions[:, 0])).max() > 0
 
 
-def test_status_and_times_are_told(make_policy, frames):
+def test_status_and_times_are_told(make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]) -> None:
     policy = make_policy()
     assert policy.warm_up() > 0
     output = policy.act(frames(policy), deadline_ms=1000.0)
@@ -161,7 +178,7 @@ def test_status_and_times_are_told(make_policy, frames):
     assert late.status == "DEADLINE" and late.iterations == 0 and np.isfinite(late.actions).all()
 
 
-def test_bc_is_the_base_and_says_so(make_policy, frames):
+def test_bc_is_the_base_and_says_so(make_policy: Any, frames: Callable[..., dict[str, np.ndarray]]) -> None:
     policy = make_policy(policy="bc")
     obs = frames(policy)
     output = policy.act(obs, warm_start=np.zeros(policy.net.shape))
@@ -170,7 +187,9 @@ def test_bc_is_the_base_and_says_so(make_policy, frames):
     assert not hasattr(policy.net, "cost")
 
 
-def test_pictures_work_like_clouds(make_policy, frames, arm, tmp_path):
+def test_pictures_work_like_clouds(
+    make_policy: Any, frames: Callable[..., dict[str, np.ndarray]], arm: Any, tmp_path: Path
+) -> None:
     policy = make_policy(arm.with_picture)
     obs = frames(policy)
     other = load_policy(policy.save(tmp_path))

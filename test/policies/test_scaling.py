@@ -18,7 +18,7 @@ def contract() -> Contract:
     return load_contract(share_path("config/metaworld_cloud.yaml"))
 
 
-def test_a_cloud_seen_from_the_hand_moves_with_it(contract):
+def test_a_cloud_seen_from_the_hand_moves_with_it(contract: Contract) -> None:
     torch.manual_seed(0)
     obs = {"joints": torch.randn(5, 2, 4), "cloud": torch.randn(5, 2, 512, 3)}
     move = torch.randn(5, 1, 3)
@@ -35,7 +35,7 @@ def test_a_cloud_seen_from_the_hand_moves_with_it(contract):
     assert torch.allclose(seen, where, atol=1e-5), "each frame from where the hand is in it"
 
 
-def test_colours_are_not_seen_from_anywhere(contract):
+def test_colours_are_not_seen_from_anywhere(contract: Contract) -> None:
     data = contract.to_dict()
     data["observations"]["cloud"] = {"kind": "point_cloud", "topic": "/points", "frame": "world", "color": True}
     coloured = Contract.model_validate(data)
@@ -54,12 +54,12 @@ def test_colours_are_not_seen_from_anywhere(contract):
         ("hand_x,hand_y,wrist", r"no measured position of \['wrist'\], only of \['gripper', 'hand_x'"),
     ],
 )
-def test_a_hand_that_is_not_there_is_refused(contract, origin, said):
+def test_a_hand_that_is_not_there_is_refused(contract: Contract, origin: str, said: str) -> None:
     with pytest.raises(PolicyError, match=said):
         make_net(contract, PolicyConfig(cloud_origin=origin))
 
 
-def test_a_hand_needs_a_cloud():
+def test_a_hand_needs_a_cloud() -> None:
     contract = load_contract(share_path("config/metaworld_image.yaml"))
     with pytest.raises(PolicyError, match="'metaworld_image' has no point cloud"):
         make_net(contract, PolicyConfig(cloud_origin=HAND))

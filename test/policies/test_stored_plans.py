@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ STORED = sorted(Path(__file__).with_name("stored").glob("*.npz"))
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_a_shipped_policy_plans_as_it_did(path):
+def test_a_shipped_policy_plans_as_it_did(path: Any) -> None:
     policy = load_policy(ROOT / "models" / path.stem)
     with np.load(path) as data:
         stored = dict(data)
@@ -28,6 +29,6 @@ def test_a_shipped_policy_plans_as_it_did(path):
         np.testing.assert_allclose(base, stored[f"{step}/base"], rtol=0, atol=1e-6)
 
 
-def test_every_shipped_policy_is_stored():
+def test_every_shipped_policy_is_stored() -> None:
     shipped = sorted(path.parent.name for path in (ROOT / "models").glob("*/model.safetensors"))
     assert [path.stem for path in STORED] == shipped

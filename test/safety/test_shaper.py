@@ -6,12 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difftop_ros.contract import Command
-from difftop_ros.safety import CommandGate, HoldSupervisor, MotionLimits, MotionShaper, Proposal
+from difftop_ros.safety import (
+    CommandGate,
+    GateSettings,
+    HoldSupervisor,
+    MotionLimits,
+    MotionShaper,
+    Proposal,
+    make_checks,
+)
 
 MODES = ["position", "velocity", "delta_position"]
 
 
-def make(mode: str, acceleration: float | None, step: float | None, rate: float = 50.0):
+def make(
+    mode: str, acceleration: float | None, step: float | None, rate: float = 50.0
+) -> tuple[CommandGate, MotionShaper, np.ndarray]:
     joints = [
         {"name": "a", "position": [-2.0, 2.0], "velocity": 1.5, "acceleration": acceleration, "step": step},
         {"name": "b", "unit": "m", "position": [0.0, 0.08], "velocity": 0.5, "step": step},
@@ -19,8 +29,9 @@ def make(mode: str, acceleration: float | None, step: float | None, rate: float 
     command = Command.model_validate(
         {"topic": "/c", "type": "std_msgs/msg/Float64MultiArray", "mode": mode, "joints": joints}
     )
-    gate = CommandGate(command, rate, max_plan_age_ms=500, max_measured_age_ms=100, tracking_s=1e3)
-    shaper = MotionShaper(MotionLimits.of(command, rate))
+    limits = MotionLimits.of(command, rate)
+    gate = CommandGate(limits, make_checks(GateSettings(500.0, 100.0, 1e3)))
+    shaper = MotionShaper(limits)
     start = np.array([0.0, 0.04])
     gate.reset(start)
     shaper.reset(start)
@@ -36,7 +47,9 @@ def make(mode: str, acceleration: float | None, step: float | None, rate: float 
     targets=st.lists(st.tuples(st.floats(-2, 2), st.floats(0, 0.08)), min_size=2, max_size=25),
     hold_from=st.integers(0, 25),
 )
-def test_what_the_shaper_proposes_passes_the_gate(mode, acceleration, step, rate, targets, hold_from):
+def test_what_the_shaper_proposes_passes_the_gate(
+    mode: str, acceleration: float | None, step: float, rate: float, targets: list[tuple[float, float]], hold_from: int
+) -> None:
     """Any targets within the bounds, a new one every few ticks, and a stop at any moment: nothing trips."""
     gate, shaper, position = make(mode, acceleration, step, rate)
     bound = gate.limits.action_bounds()[1]
@@ -56,7 +69,7 @@ def test_what_the_shaper_proposes_passes_the_gate(mode, acceleration, step, rate
             assert np.all(position <= gate.limits.upper + 1e-6)
 
 
-def test_a_feasible_reference_is_followed_exactly():
+def test_a_feasible_reference_is_followed_exactly() -> None:
     _, shaper, _ = make("position", 15.0, None)
     before = np.array([0.0, 0.04])
     for tick in range(1, 200):
@@ -67,7 +80,7 @@ def test_a_feasible_reference_is_followed_exactly():
         before = target
 
 
-def test_a_far_target_is_reached_at_the_limits_without_overshoot():
+def test_a_far_target_is_reached_at_the_limits_without_overshoot() -> None:
     _, shaper, start = make("position", 15.0, None)
     target = np.array([1.2, 0.0])
     seen = [start]
@@ -82,7 +95,7 @@ def test_a_far_target_is_reached_at_the_limits_without_overshoot():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_stop_decelerates_to_rest(mode):
+def test_stop_decelerates_to_rest(mode: str) -> None:
     _, shaper, position = make(mode, 15.0, 0.05)
     full = np.array([2.0, 0.08]) if mode == "position" else np.array([1.0, 0.0]) * shaper.limits.action_bounds()[1]
     for _ in range(20):
@@ -97,7 +110,7 @@ def test_stop_decelerates_to_rest(mode):
     assert np.abs(np.diff(speeds)).max() <= 15.0 / 50 + 1e-9
 
 
-def test_a_hold_for_tracking_returns_to_the_measured_pose():
+def test_a_hold_for_tracking_returns_to_the_measured_pose() -> None:
     _, shaper, _ = make("position", 15.0, None)
     measured = np.array([-0.4, 0.05])
     for _ in range(100):
@@ -106,7 +119,7 @@ def test_a_hold_for_tracking_returns_to_the_measured_pose():
     np.testing.assert_allclose(values, measured, atol=1e-3)
 
 
-def test_first_reason_wins_and_fresh_plans_end_the_hold():
+def test_first_reason_wins_and_fresh_plans_end_the_hold() -> None:
     hold = HoldSupervisor(resume_after=3, max_failures=10, window_s=5.0)
     assert hold.trip("the cloud has no finite point", 0.0, "observation")
     assert not hold.trip("the plan is 900 ms old", 0.1, "plan age")
@@ -118,7 +131,7 @@ def test_first_reason_wins_and_fresh_plans_end_the_hold():
     assert hold.reason == ""
 
 
-def test_frequent_holds_exhaust_and_rare_ones_do_not():
+def test_frequent_holds_exhaust_and_rare_ones_do_not() -> None:
     hold = HoldSupervisor(resume_after=1, max_failures=3, window_s=5.0)
     for now in (0.0, 4.0, 8.0, 12.0):
         hold.trip("stale", now)

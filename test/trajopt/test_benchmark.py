@@ -36,7 +36,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_row_has_figures_or_a_reason(folder: Path):
+def test_every_row_has_figures_or_a_reason(folder: Path) -> None:
     rows = table(folder)
     assert set(rows[0]) >= COLUMNS
     for row in rows:
@@ -51,7 +51,7 @@ def test_every_row_has_figures_or_a_reason(folder: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_solver_is_measured_where_it_can_be(folder: Path):
+def test_every_solver_is_measured_where_it_can_be(folder: Path) -> None:
     from difftop_ros.trajopt.solvers import SOLVER_TABLE
 
     measured = {row["method"].replace(",", " ").split()[0] for row in table(folder) if "left out" not in row["note"]}
@@ -62,7 +62,7 @@ def test_every_solver_is_measured_where_it_can_be(folder: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nobody_is_below_the_best_and_more_iterations_are_no_worse(folder: Path):
+def test_nobody_is_below_the_best_and_more_iterations_are_no_worse(folder: Path) -> None:
     rows = [row for row in table(folder) if "left out" not in row["note"]]
     for row in rows:
         assert float(row["gap"]) >= -1e-6, row
@@ -77,7 +77,7 @@ def test_nobody_is_below_the_best_and_more_iterations_are_no_worse(folder: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_leaves_table_and_picture(folder: Path):
+def test_it_leaves_table_and_picture(folder: Path) -> None:
     facts = json.loads((folder / "rows.json").read_text())["facts"]
     assert facts["machine"] and any(name.startswith("floor") for name in facts)
     assert "| qn |" in (folder / "table.md").read_text()

@@ -1,6 +1,7 @@
 """The ready-made forms and the problem itself: values, data per time step, and one sentence per bad input."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def value(z: Tensor, *rest: Tensor) -> Tensor:
     return 3 * z.sum(1)
 
 
-def problem(objective, *context: Tensor, **changes) -> Problem:
+def problem(objective: Any, *context: Tensor, **changes: Any) -> Problem:
     bound = torch.ones(H, A, dtype=torch.float64)
     return dataclasses.replace(Problem(objective, context, -bound, bound), **changes)
 
@@ -39,7 +40,7 @@ ZEROS = torch.zeros(B, H, A, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("end", [value, None])
-def test_a_rollout_is_its_sum_written_out(end) -> None:
+def test_a_rollout_is_its_sum_written_out(end: Any) -> None:
     form, actions, start = LatentRollout(dynamics, reward, end, 0.9), normal(B, H, A), normal(B, Z, seed=3)
     states, total = [start], torch.zeros(B, dtype=torch.float64)
     for step in range(H):
@@ -55,7 +56,7 @@ def test_a_rollout_is_its_sum_written_out(end) -> None:
 def test_rewards_are_asked_for_at_once_and_data_per_time_step_reach_each_function(end: bool) -> None:
     seen: list[tuple[str, Tensor, Tensor]] = []
 
-    def watch(name: str, function):
+    def watch(name: str, function: Any) -> Any:
         def watched(*inputs: Tensor) -> Tensor:
             seen.append((name, *inputs[-2:]))
             return function(*inputs)

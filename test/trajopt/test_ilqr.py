@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ Z, A = 5, 2
 FULL = IlqrSettings(second_order_dynamics=True)
 
 
-def options(iterations: int = 80, tolerance: float = 1e-9, **more) -> SolverOptions:
+def options(iterations: int = 80, tolerance: float = 1e-9, **more: Any) -> SolverOptions:
     return SolverOptions(method="ilqr", iterations=iterations, tolerance=tolerance, adjoint="none", **more)
 
 

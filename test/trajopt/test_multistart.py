@@ -1,6 +1,7 @@
 """Several starts, warm starts and their shift: never worse, deterministic, healthy among bad ones. For every solver."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -155,6 +156,6 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "says"), BAD, ids=[f"{i}-{b[1]}" for i, b in enumerate(BAD)])
-def test_bad_input_is_one_clear_sentence(call, says: str) -> None:
+def test_bad_input_is_one_clear_sentence(call: Any, says: str) -> None:
     with pytest.raises(TrajoptError, match=says):
         call(*problem(4))

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -158,13 +159,13 @@ class Stubborn(torch.autograd.Function):
     """A square that refuses to be batched by vmap, as operations outside torch do."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         assert not torch._C._functorch.is_batchedtensor(x)
         return x.square()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if torch._C._functorch.is_batchedtensor(grad):
             raise RuntimeError("no batching rule")

@@ -85,7 +85,7 @@ def prepared(request: pytest.FixtureRequest) -> tuple[PreparedSolver, Problem, N
     return prepare_solver(problem, initial, OPTIONS, backend="eager"), problem, nets
 
 
-def test_new_data_give_the_plain_result(prepared) -> None:
+def test_new_data_give_the_plain_result(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, problem, _ = prepared
     for seed in (1, 2, 3):
         same(solver, problem, seed)
@@ -94,7 +94,7 @@ def test_new_data_give_the_plain_result(prepared) -> None:
     same(solver, problem, 5, warm_start=data(6)[1].clamp(-0.5, 0.5))
 
 
-def test_an_earlier_result_is_not_overwritten(prepared) -> None:
+def test_an_earlier_result_is_not_overwritten(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, _, _ = prepared
     context, initial, _ = data(1)
     first = solver(context, initial)
@@ -104,7 +104,7 @@ def test_an_earlier_result_is_not_overwritten(prepared) -> None:
         assert torch.equal(tensor, kept[name]), name
 
 
-def test_weights_are_read_live(prepared) -> None:
+def test_weights_are_read_live(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, problem, nets = prepared
     context, initial, _ = data(1)
     before = solver(context, initial).final_cost
@@ -120,7 +120,7 @@ def test_weights_are_read_live(prepared) -> None:
     assert torch.equal(solver(context, initial).final_cost, before)
 
 
-def test_what_the_objective_reads_may_change_between_calls(prepared) -> None:
+def test_what_the_objective_reads_may_change_between_calls(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, problem, nets = prepared
     dynamics, weight = nets.dynamics, nets.reward.weight
     same(solver, problem, 1)
@@ -134,7 +134,7 @@ def test_what_the_objective_reads_may_change_between_calls(prepared) -> None:
     same(solver, problem, 4)
 
 
-def test_the_implicit_adjoint_reaches_weights_and_context(prepared) -> None:
+def test_the_implicit_adjoint_reaches_weights_and_context(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, problem, nets = prepared
     found = []
     for run in (solver, None):
@@ -154,7 +154,7 @@ def test_the_implicit_adjoint_reaches_weights_and_context(prepared) -> None:
         assert not solver((z,), initial).actions.requires_grad
 
 
-def test_a_bad_sample_stays_where_it_is(prepared) -> None:
+def test_a_bad_sample_stays_where_it_is(prepared: tuple[PreparedSolver, Problem, Nets]) -> None:
     solver, problem, _ = prepared
     (z,), initial, _ = data(1)
     clean = solver((z,), initial)
@@ -167,7 +167,9 @@ def test_a_bad_sample_stays_where_it_is(prepared) -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("compile", marks=compiles)])
-def test_the_deadline_is_met_within_one_step(backend: str, request, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deadline_is_met_within_one_step(
+    backend: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A clock that goes on by 10 ms with every step of the prepared solve."""
     if backend == "compile":
         base = request.getfixturevalue("compiled")[0]

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def chunk(batch: int, bound: float) -> tuple[Problem, Tensor]:
     return problem(ActionChunk(lambda a, f: cost(torch.cat([a.flatten(1), f], 1)).squeeze(1)), batch, bound)
 
 
-def problem(form, batch: int, bound: float) -> tuple[Problem, Tensor]:
+def problem(form: Any, batch: int, bound: float) -> tuple[Problem, Tensor]:
     generator = torch.Generator().manual_seed(7)
     z = torch.randn(batch, Z, generator=generator, dtype=torch.float64)
     start = 0.3 * torch.randn(batch, H, A, generator=generator, dtype=torch.float64)
@@ -66,7 +67,9 @@ def problem(form, batch: int, bound: float) -> tuple[Problem, Tensor]:
 @pytest.mark.parametrize("proximal", [0.0, 0.5])
 @pytest.mark.parametrize("bound", [float("inf"), 50.0, 0.35])
 @pytest.mark.parametrize("make", [rollout, chunk])
-def test_the_closed_form_is_what_theseus_does_on_the_published_scalar_residual(make, bound, proximal) -> None:
+def test_the_closed_form_is_what_theseus_does_on_the_published_scalar_residual(
+    make: Any, bound: Any, proximal: float
+) -> None:
     given, start = make(6, bound)
     given = dataclasses.replace(given, reference=0.5 * start, proximal=proximal)
     step = 1e-4  # the paper's
@@ -237,6 +240,6 @@ def _branching() -> None:
 
 
 @pytest.mark.parametrize(("call", "says"), BAD, ids=[f"{i}-{b[1]}" for i, b in enumerate(BAD)])
-def test_bad_input_is_one_clear_sentence(call, says: str) -> None:
+def test_bad_input_is_one_clear_sentence(call: Any, says: str) -> None:
     with pytest.raises(TrajoptError, match=says):
         call()

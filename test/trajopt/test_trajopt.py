@@ -4,6 +4,7 @@ What holds for every solver alike is tested in test_every_solver.py.
 """
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -149,7 +150,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("call", "says"), BAD, ids=[b[1] for b in BAD])
-def test_bad_input_is_one_clear_sentence(call, says: str) -> None:
+def test_bad_input_is_one_clear_sentence(call: Any, says: str) -> None:
     problem, _, _ = quadratic(4)
     with pytest.raises(TrajoptError, match=says):
         call(problem, zeros(problem))

@@ -1,4 +1,4 @@
-"""`difftop bench`: policies compared on equal terms. Cells are learning/bench.py's; here: processes, progress."""
+"""`difftop bench`: policies compared on equal terms. Cells are cells.py's; here: processes, progress."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ stopped, and repeated with more tasks or seeds. It writes a table with 95 % inte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument("what", choices=("imitation",), help="the comparison")
     given: dict[str, dict[str, Any]] = {
@@ -54,14 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         options["help"] += f" (default: {_words(USUAL[name])})"
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
     parser.add_argument("--point-widths", nargs=3, type=int, default=[64, 64, 128], metavar="N",
-                        help="layers of the point encoder, the same for all (default: 64 64 128)")  # fmt: skip
+                        help="layers of the point encoder, the same for all")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/imitation.csv"), help="rows, kept and added to")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/bench"), help="bags, models, videos (default: runs/bench)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="bags, models, videos")
     parser.add_argument("--plot", type=Path, help="where the plot goes (default: OUT/imitation.png)")
-    parser.add_argument("--workers", type=int, default=2, help="policies trained at once, a core each (default: 2)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
+    parser.add_argument("--workers", type=int, default=2, help="policies trained at once, a core each")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--report", action="store_true", help="run nothing: table and plot of the rows there "
                         "are, or of those with what is given: --report --tasks push --observations image")  # fmt: skip
 
@@ -160,11 +157,11 @@ def _successes(folder: Path) -> list[Path]:
 
 def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str], Path]) -> bool:
     """Spread the cells over worker processes, with a bar for each; False when it was stopped."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from difftop_ros.commands.train import EndSignals
+    from difftop_ros.commands.console import console
+    from difftop_ros.commands.signals import EndSignals
 
     context = multiprocessing.get_context("spawn")
     work, news = context.Queue(), context.Queue()
@@ -177,7 +174,7 @@ def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     failures = 0
-    with EndSignals() as asked, Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with EndSignals() as asked, Bars(*columns, console=console(sys.stderr), disable=not sys.stderr.isatty()) as bars:
         total = bars.add_task("all cells", total=len(todo))
         lines = [bars.add_task("starting", total=None) for _ in workers]
         for worker in workers:

@@ -2,7 +2,7 @@
 
 A cell is one policy trained once: task x observation x policy x seed. All cells share demonstrations, encoders,
 windows, optimisation steps and evaluation starts; only the policy class differs. Rows go to a CSV that is only added
-to, so that a run that was stopped goes on, and results gather over days. What is drawn is in bench_report.py.
+to, so that a run that was stopped goes on, and results gather over days. What is drawn is in report.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 from difftop_ros import __version__
 from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
-from difftop_ros.contract import Contract, JointStateObs, load_contract, parse_contract
+from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.errors import UserError
 from difftop_ros.learning.progress import Report, Stop, never, silent
 from difftop_ros.learning.settings import AugmentSettings, TrainSettings
@@ -154,9 +154,7 @@ def cell_contract(task: str, observation: str) -> Contract:
         return contract
     data = contract.to_dict()
     data["observations"] = {
-        key: value
-        for key, value in data["observations"].items()
-        if isinstance(contract.observations[key], JointStateObs)
+        key: value for key, value in data["observations"].items() if contract.observations[key].modality == "vector"
     }
     data["sim"]["cameras"] = {}
     return parse_contract(yaml.safe_dump(data, sort_keys=False), f"{contract.name}, joints alone")

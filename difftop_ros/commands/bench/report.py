@@ -12,6 +12,7 @@ import numpy as np
 
 from difftop_ros.commands.bench.cells import unusual
 from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
+from difftop_ros.learning.intervals import wilson_interval
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -35,10 +36,7 @@ class Rate:
 def rate(rows: Rows) -> Rate:
     """Wilson's interval over all episodes of the rows. It knows of the episodes, not of the spread between seeds."""
     good, count = sum(int(r["successes"]) for r in rows), sum(int(r["episodes"]) for r in rows)
-    z, p = 1.96, good / max(count, 1)
-    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return Rate(p, max(0.0, middle - half), min(1.0, middle + half), good, count, len(rows))
+    return Rate(good / max(count, 1), *wilson_interval(good, count), good, count, len(rows))
 
 
 def overall(rates: Iterable[Rate]) -> Rate:

@@ -1,15 +1,15 @@
-"""`difftop demo`: the shipped policy closed loop on the simulated arm, over real ROS 2. Its course is nodes/demo.py."""
+"""`difftop demo`: the shipped policy closed loop on the simulated arm, over real ROS 2. Its course: closed_loop.py."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import time
 from pathlib import Path
 from typing import Any
 
-SUMMARY = "watch the shipped policy do its task on the simulated arm, over real ROS 2"
+from difftop_ros.commands.console import print_table
+
 DESCRIPTION = """\
 Starts a simulated robot and the policy node as two processes that know each other by ROS 2 topics alone, lets the
 policy act from starts it has never seen, and measures: successes, planning and control rate, latencies, ticks lost.
@@ -25,21 +25,18 @@ GIF_BYTES = 2_900_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.add_argument("--model", type=Path, help=f"folder of the trained policy (default: {DEFAULT_MODEL})")
-    parser.add_argument("--episodes", type=int, default=10, help="how many (default: 10)")
-    parser.add_argument(
-        "--seed", type=int, default=FIRST_SEED, help=f"of the first episode, then one more each (default: {FIRST_SEED})"
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="where results go (default: demo_out)")
+    parser.add_argument("--episodes", type=int, default=10, help="how many")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first episode, then one more each")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="where results go")
     parser.add_argument(
         "--min-successes", type=int, metavar="N", help="exit code 1 below (default: 80%% of the episodes)"
     )
-    parser.add_argument("--realtime-factor", type=float, default=1.0, help="pace of the simulation (default: 1)")
+    parser.add_argument("--realtime-factor", type=float, default=1.0, help="pace of the simulation")
     parser.add_argument("--seconds", type=float, help="longest episode (default: the contract's episode.max_seconds)")
     parser.add_argument("--task", default="", help="reach, push or lift (default: the contract's sim.task)")
-    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="default: cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--no-film", action="store_true", help="no video, no pictures")
     parser.add_argument("--network", action="store_true", help="let other machines see the topics, to watch in RViz")
     parser.add_argument(
@@ -55,9 +52,12 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with SignalsAsException() as signals:
         summary, takes = _episodes(args, signals)
-        from difftop_ros.commands.demo.report import table, write_json
+        from difftop_ros.commands.demo.report import facts, latencies, write_json
 
-        print(f"\n{table(summary)}\n")
+        for rows in (facts(summary), latencies(summary)):
+            print()
+            print_table(rows)
+        print()
         write_json(args.out / "summary.json", summary)
         if not args.no_film:
             _film(args, summary["task"], takes)
@@ -69,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Completes the defaults; UserError for options that make no sense."""
     from difftop_ros.errors import UserError
-    from difftop_ros.nodes.policy.parameters import assignment
+    from difftop_ros.nodes.parameters import assignment
+    from difftop_ros.nodes.policy.parameters import PARAMETERS
     from difftop_ros.paths import share_path
+    from difftop_ros.sim import require_simulator
 
-    if importlib.util.find_spec("mujoco") is None:
-        raise UserError("the demo needs the simulator mujoco; 'make setup', or pip install 'difftop_ros[ros,sim]'")
+    require_simulator(args.task, "the demo")
     args.model = args.model or share_path(DEFAULT_MODEL)
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
@@ -83,7 +84,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--min-successes is {args.min_successes}; expected 0 to the {args.episodes} episodes")
     if args.realtime_factor <= 0 or (args.seconds is not None and args.seconds <= 0):
         raise UserError("--realtime-factor and --seconds must be above 0")
-    args.parameter = [assignment(text) for text in args.parameter]
+    args.parameter = [assignment(PARAMETERS, text) for text in args.parameter]
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         for name in OUTPUTS:  # what an earlier demo left must not be taken for this one's
@@ -113,7 +114,7 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
     """Runs all episodes; the summary and the takes for the film. Whatever happens, nothing is left running."""
     from difftop_ros.commands.demo.closed_loop import Demo, DemoOptions, machine
     from difftop_ros.commands.demo.report import line, summarise
-    from difftop_ros.sim.mujoco.film import Take
+    from difftop_ros.sim.film import Take
 
     contract, obs_steps = _model_facts(args.model)
     limit_s = args.seconds or contract.episode.max_seconds
@@ -144,13 +145,12 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
 
 def _film(args: argparse.Namespace, task: str, takes: list[Any]) -> None:
     """Video, GIF and contact sheet, drawn from the recorded states now that no control loop can be disturbed."""
-    from difftop_ros.nodes.simulation.mujoco.state import STATE_HZ
-    from difftop_ros.sim.mujoco import film
-    from difftop_ros.sim.mujoco.world import World
+    from difftop_ros.nodes.simulation.state import STATE_HZ
+    from difftop_ros.sim import film, make_world
 
     contract = _model_facts(args.model)[0]
     print("drawing the video ...", flush=True)
-    world = World(task, contract.sim.model or None, *FILM_SIZE)
+    world = make_world(task, contract.sim.model or None, width=FILM_SIZE[0], height=FILM_SIZE[1])
     camera = next((c for c in FILM_CAMERAS if c in world.cameras), world.cameras[0])
     shown = film.Film(world, camera)
     try:

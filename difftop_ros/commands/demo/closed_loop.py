@@ -1,7 +1,7 @@
 """The demo's course: simulation and policy node as processes, episodes one after another, everything ended afterwards.
 
-Processes are demo_processes.py's, listening and services demo_monitor.py's, figures demo_report.py's; pictures are
-drawn from the recorded states when the episodes are over, so that they cannot disturb the control timing.
+Processes are nodes/children.py's, listening and services nodes/simulation/monitor.py's, figures report.py's. Pictures
+are drawn from the recorded states when the episodes are over, so that they cannot disturb the control timing.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Demo:
         policy += options.parameters
         for name, module, settings in (
             ("simulation", "difftop_ros.nodes.simulation.mujoco.node", simulation),
-            ("policy node", "difftop_ros.nodes.policy.main", policy),
+            ("policy node", "difftop_ros.nodes.policy.node", policy),
         ):
             log = options.out / f"{name.replace(' ', '_')}.log"
             arguments = [part for setting in settings for part in ("-p", setting)]

@@ -107,26 +107,27 @@ def summarise(episodes: Sequence[Episode], minimum: int, facts: dict[str, Any]) 
     }
 
 
-def table(summary: dict[str, Any]) -> str:
-    """The summary for a terminal."""
-    total = len(summary["episodes"])
-    lines = [
-        f"success          {summary['successes']} of {total} (at least {summary['minimum']} asked)",
-        f"planning         {summary['planning_rate_hz']:6.1f} Hz    asked {summary['asked']['planning_hz']:g} Hz",
-        f"control          {summary['control_rate_hz']:6.1f} Hz    asked {summary['asked']['control_hz']:g} Hz, "
-        f"{summary['ticks_lost']} of {summary['ticks']} ticks lost",
-        f"simulation       {summary['realtime_factor']:6.2f} x real time",
-        f"holds            {summary['holds']:6d}",
-        "",
-        f"{'latency [ms]':<17}{'p50':>8}{'p99':>8}{'max':>8}",
-    ]
-    for name, key in (
-        ("observe", "observe_ms"), ("encode", "encode_ms"), ("solve", "solve_ms"),
-        ("observation age", "observation_age_ms"), ("tick lateness", "tick_lateness_ms"),
-    ):  # fmt: skip
-        values = summary[key]
-        lines.append(f"{name:<17}{values['p50']:8.1f}{values['p99']:8.1f}{values['max']:8.1f}")
-    return "\n".join(lines)
+def facts(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """For a table: successes and rates."""
+    asked, total = summary["asked"], len(summary["episodes"])
+    lost = f"asked {asked['control_hz']:g} Hz, {summary['ticks_lost']} of {summary['ticks']} ticks lost"
+    parts = (
+        ("success", f"{summary['successes']} of {total}", f"at least {summary['minimum']} asked"),
+        ("planning", f"{summary['planning_rate_hz']:.1f} Hz", f"asked {asked['planning_hz']:g} Hz"),
+        ("control", f"{summary['control_rate_hz']:.1f} Hz", lost),
+        ("simulation", f"{summary['realtime_factor']:.2f} x real time", ""),
+        ("holds", str(summary["holds"]), ""),
+    )
+    return [dict(zip(("figure", "measured", "note"), part, strict=True)) for part in parts]
+
+
+def latencies(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """For a table: what took how long [ms]."""
+    named = {
+        "observe": "observe_ms", "encode": "encode_ms", "solve": "solve_ms",
+        "observation age": "observation_age_ms", "tick lateness": "tick_lateness_ms",
+    }  # fmt: skip
+    return [{"latency [ms]": name, **summary[key]} for name, key in named.items()]
 
 
 def line(number: int, total: int, episode: Episode) -> str:

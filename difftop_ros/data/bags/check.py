@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
-from difftop_ros.data.bags.reader import Bag, topic_finding
+from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.bags.timing import Timing, bag_timings
+from difftop_ros.data.bags.topics import topic_finding
+from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.joints import command_to_array
 from difftop_ros.messages.pipeline import ObservationPipeline
 
 SAMPLES = 5  # messages of each topic that are decoded
@@ -164,11 +165,10 @@ def _check_success(contract: Contract, offer: Offer) -> list[Finding]:
     return [Finding("warning", "success", sentence)] if sentence else []
 
 
-def findings_table(findings: list[Finding]) -> str:
-    """Text for a terminal, one line per finding, errors first."""
+def ranked(findings: list[Finding]) -> list[Finding]:
+    """The findings, errors first."""
     order = {"error": 0, "warning": 1, "ok": 2}
-    ranked = sorted(findings, key=lambda f: order[f.level])
-    return "\n".join(f"{f.level:<8} {f.subject:<12} {f.text}" for f in ranked)
+    return sorted(findings, key=lambda f: order[f.level])
 
 
 def worst(findings: list[Finding]) -> str:

@@ -1,17 +1,15 @@
 """Finding and reading rosbag2 recordings (mcap, sqlite3, zstd) with their own message definitions.
 
 One `Bag` for whole and for broken recordings; how broken ones are read is salvage.py's job. What a message means is the
-pipeline's job, what a recording becomes is ingestion.py's.
+pipeline's job, what a recording becomes is episodes/'s.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -19,18 +17,12 @@ from typing import Any, Protocol
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
+from difftop_ros.data.bags.salvage import SalvageReader
+from difftop_ros.data.bags.topics import TopicInfo, topic_finding
 from difftop_ros.data.errors import BagError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 EPISODE_FILE = "episode.json"
-
-
-@dataclass(frozen=True)
-class TopicInfo:
-    """One recorded topic: its ROS type and how many messages it has."""
-
-    type: str
-    count: int
 
 
 class _Reader(Protocol):
@@ -38,6 +30,7 @@ class _Reader(Protocol):
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]: ...
     def deserialize(self, raw: bytes, kind: str) -> Any: ...
+    def definitions(self) -> Mapping[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -60,6 +53,9 @@ class _WholeReader:
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
         return self._reader.deserialize(raw, kind)
+
+    def definitions(self) -> Mapping[str, Any]:
+        return self._reader.typestore.fielddefs
 
     def close(self) -> None:
         self._reader.close()
@@ -108,6 +104,11 @@ class Bag:
                 "record it again"
             ) from error
 
+    def lacks_header(self, topic: str) -> bool:
+        """Whether, by the definitions in the bag, the topic's messages do not begin with a std_msgs/Header."""
+        definition = self._reader.definitions().get(self.topics[topic].type)
+        return definition is not None and [detail for _, (_, detail) in definition[1][:1]] != ["std_msgs/msg/Header"]
+
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that every topic -> type of `wanted` is there with messages. Raises BagError naming the first lack."""
         for topic, kind in wanted.items():
@@ -127,23 +128,6 @@ class Bag:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._reader.close()
-
-
-def topic_finding(topic: str, kind: str, present: Mapping[str, str]) -> str:
-    """'' when `topic` is `present` with type `kind`, else a sentence saying what there is instead."""
-    if topic not in present:
-        near = difflib.get_close_matches(topic, present, n=1, cutoff=0.5)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        alike = sorted(t for t, other in present.items() if other == kind)
-        there = f"of type {kind} there are {_few(alike)}" if alike else f"there are {_few(sorted(present))}"
-        return f"topic '{topic}' is missing; {there}{hint}"
-    if present[topic] != kind:
-        return f"topic '{topic}' has type {present[topic]}, the contract expects {kind}: correct the contract"
-    return ""
-
-
-def _few(names: list[str], limit: int = 8) -> str:
-    return str(names) if len(names) <= limit else f"{names[:limit]} and {len(names) - limit} more"
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
@@ -193,8 +177,6 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
         # Broken files make rosbags, its sqlite and its YAML fail in many ways; each is a reason to salvage.
         except Exception as error:
             cause = cause or error
-    from difftop_ros.data.bags.salvage import SalvageReader
-
     if not files:
         raise BagError(f"bag '{path}' cannot be read: {cause}; its storage files are missing")
     reader = SalvageReader(files)

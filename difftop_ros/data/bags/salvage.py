@@ -1,12 +1,12 @@
 """Reads what is left of recordings that were cut short: mcap without its footer, sqlite3 with missing pages.
 
-A file is read from its start to the first byte that makes no sense. Whole recordings are read by bags.py.
+A file is read from its start to the first byte that makes no sense. Whole recordings are read by reader.py.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from difftop_ros.data.bags.reader import TopicInfo
+from difftop_ros.data.bags.topics import TopicInfo
 
 _IDL_RULE = "=" * 80 + "\n"
 
@@ -38,6 +38,10 @@ class SalvageReader:
     def deserialize(self, raw: bytes, kind: str) -> Any:
         """The message object; definitions found in the file come before the standard ones."""
         return self._typestore.deserialize_cdr(raw, kind)
+
+    def definitions(self) -> Mapping[str, Any]:
+        """Fields of each message type, those found in the file among them."""
+        return self._typestore.fielddefs
 
     def close(self) -> None:
         """Nothing stays open between reads."""

@@ -11,10 +11,10 @@ import numpy as np
 from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.errors import BagError
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.images import DEPTH_ENCODINGS, decode_colour, decode_compressed, decode_depth
+from difftop_ros.messages.images import DEPTH_ENCODINGS, PICTURES, decode_colour, decode_compressed, decode_depth
 from difftop_ros.messages.points import decode_point_cloud
 
-DRAWABLE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
+DRAWABLE = (*PICTURES, "sensor_msgs/msg/PointCloud2")
 HEIGHT = 120  # of one picture [px]
 
 

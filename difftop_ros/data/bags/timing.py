@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from difftop_ros.data.bags.reader import Bag
+from difftop_ros.messages.types import header_stamp
 
 
 @dataclass
@@ -52,8 +54,6 @@ class Timing:
 
 def bag_timings(bag: Bag) -> dict[str, Timing]:
     """Timing of every topic of an open bag; one pass, one message in memory at a time."""
-    from difftop_ros.data.episodes.ingest import header_stamp
-
     found: dict[str, Timing] = {topic: Timing() for topic in bag.topics}
     stamped: dict[str, bool] = {}
     for topic, received, raw in bag.messages():
@@ -65,17 +65,26 @@ def bag_timings(bag: Bag) -> dict[str, Timing]:
     return found
 
 
-def timing_table(kinds: dict[str, str], timings: dict[str, Timing]) -> str:
-    """Text for a terminal: one line per topic."""
-    lines = [f"{'topic':<44} {'count':>6} {'Hz':>7} {'gap ms':>8} {'at s':>7} {'jitter':>7} {'age ms':>14}  type"]
+TIMING_NOTE = "age: from header stamp to reception, median / largest; gap: longest time without a message"
+
+
+def timing_rows(kinds: dict[str, str], timings: dict[str, Timing]) -> list[dict[str, Any]]:
+    """For a table: a row for each topic. See TIMING_NOTE."""
+    rows = []
     for topic in sorted(kinds):
         timing = timings.get(topic, Timing())
         gap, at = timing.largest_gap()
         ages = timing.ages_ms()
-        age = f"{np.median(ages):.1f} / {ages.max():.1f}" if ages.size else "-"
-        lines.append(
-            f"{topic:<44} {timing.count:>6} {timing.rate_hz:>7.1f} {gap:>8.1f} {at:>7.2f} {timing.jitter_ms():>7.2f} "
-            f"{age:>14}  {kinds[topic]}"
+        rows.append(
+            {
+                "topic": topic,
+                "count": timing.count,
+                "Hz": timing.rate_hz,
+                "gap ms": gap,
+                "at s": at,
+                "jitter": timing.jitter_ms(),
+                "age ms": f"{np.median(ages):.1f} / {ages.max():.1f}" if ages.size else "-",
+                "type": kinds[topic],
+            }
         )
-    lines.append("age: from header stamp to reception, median / largest; gap: longest time without a message")
-    return "\n".join(lines)
+    return rows

@@ -2,12 +2,11 @@
 
 Messages are stored as they came from DDS, with their definitions, so that a bag can be read where the package is not
 installed. What reaches the writer is on disk within FLUSH_S even if the process is killed. Subscribing is
-recorder_node.py's job.
+nodes/recorder/recorder.py's job.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import threading
@@ -23,6 +22,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from difftop_ros.data.bags.reader import EPISODE_FILE
 from difftop_ros.errors import UserError
+from difftop_ros.files import write_json
 
 FLUSH_S = 0.5
 QUEUE_LENGTH = 4096  # messages; a full queue makes the subscriber wait instead of losing what DDS still holds
@@ -172,9 +172,7 @@ class EpisodeBag:
         storage.bio.flush()
 
     def _save_attributes(self) -> None:
-        temporary = self.folder / (EPISODE_FILE + ".tmp")
-        temporary.write_text(json.dumps(self._attributes, indent=1), encoding="utf-8")
-        temporary.replace(self.folder / EPISODE_FILE)
+        write_json(self.folder / EPISODE_FILE, self._attributes)
 
 
 def next_folder(out: Path, name: str) -> Path:

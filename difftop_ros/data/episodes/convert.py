@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract, ImageObs, JointStateObs
+from difftop_ros.contract import CloudObs, Contract, ImageObs, Observation
 from difftop_ros.data.episodes.ingest import prepare
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sources import SOURCES, RawEpisode, Source
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
 from difftop_ros.data.errors import DatasetError
+from difftop_ros.files import whole
 from difftop_ros.messages.clouds import process_cloud
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.images import process_image
 from difftop_ros.messages.pipeline import ObservationPipeline
 from difftop_ros.messages.points import Points
 
-# What the files call things, where the user does not say: by kind of observation, the first that is there.
+# What the files call things, where the user does not say: by modality, the first that is there.
 USUAL = {
-    "joint_state": ("state", "agent_pos", "robot0_joint_pos"),
+    "vector": ("state", "agent_pos", "robot0_joint_pos"),
     "image": ("img", "image", "agentview_image"),
     "cloud": ("point_cloud",),
 }
@@ -86,9 +85,7 @@ def _choose_keys(source: Source, contract: Contract, given: dict[str, str]) -> d
     episode = _first_readable(source)
     chosen = {}
     for name, obs in contract.observations.items():
-        usual = USUAL[
-            "joint_state" if isinstance(obs, JointStateObs) else "image" if isinstance(obs, ImageObs) else "cloud"
-        ]
+        usual = USUAL[obs.modality]
         words = (
             given[name].split("+") if name in given else [next((k for k in (name, *usual) if k in episode.arrays), "")]
         )
@@ -116,23 +113,15 @@ def _convert_cached(
     source: Source, name: str, contract: Contract, keys: dict[str, list[str]], out: Path, mark: str, first: int
 ) -> BagResult:
     folder = out / "bags" / f"{source.path.stem}-{name}-{mark}"
-    if (folder / "result.json").is_file():
-        known = BagResult(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
-        known.status = "cached"
+    if known := BagResult.cached(folder):
         return known
     result = BagResult(f"{source.path}:{name}")
-    temporary = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        episode = source.episode(name)
-        _Conversion(source.path, episode, contract, keys, temporary, result, first).run()
+        with whole(folder) as beside:
+            _Conversion(source.path, source.episode(name), contract, keys, beside, result, first).run()
+            result.save(beside, folder)
     except DatasetError as error:
-        shutil.rmtree(temporary)
         return BagResult(result.bag, "skipped", str(error), notes=result.notes)
-    result.episodes = [f"bags/{folder.name}/{part.name}" for part in sorted(temporary.glob("part_*"))]
-    (temporary / "result.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    temporary.replace(folder)
     return result
 
 
@@ -217,12 +206,7 @@ class _Conversion:
             obs = self.contract.observations[name]
             words = "+".join(self.keys[name])
             try:
-                if isinstance(obs, JointStateObs):
-                    frames[name] = np.concatenate([np.ravel(p) for p in parts]).astype(np.float32)
-                elif isinstance(obs, ImageObs):
-                    frames[name] = process_image(_picture(parts[0]), obs)
-                else:
-                    frames[name] = _cloud(parts[0], obs)
+                frames[name] = MAKERS.get(obs.kind, _numbers)(parts, obs)
             except ObservationError as error:
                 return {}, f"{self.where}, step {step}, key '{words}': {error}"
             expected = self._spec[name][0]
@@ -234,6 +218,15 @@ class _Conversion:
             if not np.isfinite(frames[name]).all():
                 wrong = f"{self.where}, step {step}: '{words}' has numbers that are not finite"
         return frames, wrong
+
+
+def _numbers(parts: list[np.ndarray], obs: Observation) -> np.ndarray:
+    """The numbers of all parts, one after the other."""
+    return np.concatenate([np.ravel(p) for p in parts]).astype(obs.dtype)
+
+
+def _image(parts: list[np.ndarray], obs: ImageObs) -> np.ndarray:
+    return process_image(_picture(parts[0]), obs)
 
 
 def _picture(frame: np.ndarray) -> np.ndarray:
@@ -250,8 +243,9 @@ def _picture(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.rint(frame * (255.0 if top <= 1.0 else 1.0)).astype(np.uint8))
 
 
-def _cloud(frame: np.ndarray, obs: Any) -> np.ndarray:
+def _cloud(parts: list[np.ndarray], obs: CloudObs) -> np.ndarray:
     """The contract's cloud of points (n, 3) or, with colour 0..1 or 0..255, (n, 6) in the contract's frame."""
+    frame = parts[0]
     if frame.ndim != 2 or frame.shape[1] < (6 if obs.color else 3):
         raise ObservationError(f"expected points (n, {6 if obs.color else 3}); it has {frame.shape}")
     axes = [np.ascontiguousarray(frame[:, i], dtype=np.float32) for i in range(3)]
@@ -260,6 +254,14 @@ def _cloud(frame: np.ndarray, obs: Any) -> np.ndarray:
         colours = colours / np.float32(255)
     reader = None if colours is None else lambda index: colours[index]
     return process_cloud(Points(axes[0], axes[1], axes[2], obs.frame, reader), obs)
+
+
+# kind of observation -> what makes its frame from the file's arrays of one step; other kinds: their numbers as they are
+MAKERS: dict[str, Callable[[list[np.ndarray], Any], np.ndarray]] = {
+    "image": _image,
+    "point_cloud": _cloud,
+    "depth_cloud": _cloud,
+}
 
 
 def _fingerprint(path: Path, keys: dict[str, list[str]]) -> str:

@@ -1,7 +1,7 @@
 """The policy's grid in time over a recording: where it starts and ends, which message and which action each step has.
 
 Step k is at t_k = t_0 + k / rate_hz. Its observation is the newest message of each stream with stamp <= t_k; its action
-the last command with stamp in [t_k, t_k+1). Pure numpy on stamps; reading bags is ingestion.py's job.
+the last command with stamp in [t_k, t_k+1). Pure numpy on stamps; reading bags is ingest.py's job.
 """
 
 from __future__ import annotations

@@ -8,11 +8,9 @@ same as in the live node. Layout: DIR/dataset.json, DIR/report.json, DIR/bags/<n
 from __future__ import annotations
 
 import json
-import shutil
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,11 @@ from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_m
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
 from difftop_ros.data.errors import BagError, DatasetError
+from difftop_ros.files import whole, write_json
+from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError, StaleObservation
-from difftop_ros.messages.joints import command_to_array
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
+from difftop_ros.messages.types import header_stamp
 
 FORMAT = 1  # of what is on disk; a dataset of another format is made anew
 BOOL = "std_msgs/msg/Bool"
@@ -76,9 +76,7 @@ def prepare(out: Path, contract: Contract) -> None:
         raise DatasetError(f"'{out}' is not empty and holds no dataset; give a new folder")
     out.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "data_sha256": contract.data_sha256(), "contract": contract.to_yaml()}
-    temporary = head.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(head)
+    write_json(head, content)
 
 
 def _ingest_cached(path: Path, contract: Contract, out: Path) -> BagResult:
@@ -87,26 +85,19 @@ def _ingest_cached(path: Path, contract: Contract, out: Path) -> BagResult:
     except OSError as error:
         return BagResult(str(path), "skipped", f"bag '{path}' cannot be read: {error.strerror}")
     folder = out / "bags" / f"{path.name}-{mark[:12]}"
-    if (folder / "result.json").is_file():
-        known = BagResult(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
-        known.bag, known.status = str(path), "cached"
+    if known := BagResult.cached(folder):
+        known.bag = str(path)
         return known
-    temporary = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     result = BagResult(str(path))
     try:
-        with open_bag(path) as bag:
-            if bag.salvaged:
-                result.notes.append(bag.salvaged)
-            _BagIngest(bag, contract, temporary, result).run()
+        with whole(folder) as beside:
+            with open_bag(path) as bag:
+                if bag.salvaged:
+                    result.notes.append(bag.salvaged)
+                _BagIngest(bag, contract, beside, result).run()
+            result.save(beside, folder)
     except (BagError, ObservationError) as error:
-        shutil.rmtree(temporary)
         return BagResult(str(path), "skipped", str(error), notes=result.notes)
-    result.episodes = [f"bags/{folder.name}/{part.name}" for part in sorted(temporary.glob("part_*"))]
-    (temporary / "result.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
     return result
 
 
@@ -149,9 +140,16 @@ class _BagIngest:
     def _scan(self) -> tuple[dict[str, _Stream], np.ndarray, np.ndarray, bool | None]:
         """First pass: stamps of every stream, all commands (m, A) with their stamps, and the last success mark."""
         command = self.contract.command
+        unstamped = self.contract.unstamped
         stamps: dict[str, list[int]] = {topic: [] for topic in [*self.pipeline.topics, command.topic]}
         actions: list[np.ndarray] = []
         success: bool | None = None
+        for topic in stamps:
+            if topic not in unstamped and self.bag.lacks_header(topic):
+                raise BagError(
+                    f"messages on '{topic}' ({self.bag.topics[topic].type}) have no header to take their time from; "
+                    "let their kind of observation say header = False, or set the contract's clock to 'receive'"
+                )
         marks = self.contract.episode.success_topic
         if marks and self.bag.topics.get(marks) and self.bag.topics[marks].type != BOOL:
             raise BagError(f"success topic '{marks}' has type {self.bag.topics[marks].type}; expected {BOOL}")
@@ -159,7 +157,7 @@ class _BagIngest:
             if topic == marks:
                 success = bool(self.bag.deserialize(raw, topic).data)
                 continue
-            stamp = raw_stamp(self.contract, self.bag.topics[topic].type, raw, received)
+            stamp = received if topic in unstamped else header_stamp(raw)
             # A JointTrajectory with a zero stamp means 'on arrival'.
             stamps[topic].append(stamp or received)
             if topic == command.topic:
@@ -271,19 +269,3 @@ class _BagIngest:
             return False
         latest[topic] = good
         return True
-
-
-def raw_stamp(contract: Contract, kind: str, raw: bytes, received: int) -> int:
-    """Time of a serialised message [ns], as pipeline.message_stamp gives it, without deserialising.
-
-    A std_msgs/Header is the first field of every type a contract names, except Float64MultiArray, which has none.
-    """
-    if contract.clock == "receive" or kind.startswith("std_msgs/"):
-        return received
-    return header_stamp(raw)
-
-
-def header_stamp(raw: bytes) -> int:
-    """Header stamp [ns] of a serialised message whose first field is a std_msgs/Header."""
-    seconds, nanoseconds = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)
-    return seconds * 1_000_000_000 + nanoseconds

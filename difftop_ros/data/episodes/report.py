@@ -1,10 +1,15 @@
-"""What an ingest did with each bag and why, as JSON and as a table for people. Doing it is ingestion.py's job."""
+"""What an ingest did with each bag and why, as JSON and as a table for people. Doing it is ingest.py's job."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from difftop_ros.files import write_json
+
+RESULT = "result.json"
 
 
 @dataclass
@@ -23,6 +28,19 @@ class BagResult:
     gaps: int = 0  # steps left out, without a fresh observation ('drop') or a sound command; the episode is split there
     undecodable: dict[str, int] = field(default_factory=dict)  # observation or 'action' -> messages not decoded
     notes: list[str] = field(default_factory=list)  # salvage, first decoding error, …
+
+    @classmethod
+    def cached(cls, folder: Path) -> BagResult | None:
+        """What is told in `folder`, made by an earlier run; None when it is not there."""
+        path = folder / RESULT
+        if not path.is_file():
+            return None
+        return cls(**{**json.loads(path.read_text(encoding="utf-8")), "status": "cached"})
+
+    def save(self, beside: Path, folder: Path) -> None:
+        """Take the names of the episodes in `beside`, which will be `folder`, and write all into it."""
+        self.episodes = [f"bags/{folder.name}/{part.name}" for part in sorted(beside.glob("part_*"))]
+        write_json(beside / RESULT, asdict(self))
 
 
 @dataclass
@@ -50,19 +68,26 @@ class IngestReport:
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, asdict(self))
 
-    def table(self) -> str:
-        """Text for a terminal: one line per bag, then what needs attention."""
-        lines = [f"{'bag':<28} {'status':<9} {'steps':>6} {'success':>8} {'trimmed':>8} {'held':>5} {'gaps':>5}"]
-        for bag in self.bags:
-            mark = {True: "yes", False: "no", None: "-"}[bag.success]
-            lines.append(
-                f"{Path(bag.bag).name[-28:]:<28} {bag.status:<9} {bag.steps:>6} {mark:>8} "
-                f"{bag.leading + bag.trailing:>8} {sum(bag.held.values()):>5} {bag.gaps:>5}"
-            )
+    def rows(self) -> list[dict[str, Any]]:
+        """For a table: a row for each bag."""
+        return [
+            {
+                "bag": Path(bag.bag).name,
+                "status": bag.status,
+                "steps": bag.steps,
+                "success": {True: "yes", False: "no", None: "-"}[bag.success],
+                "trimmed": bag.leading + bag.trailing,
+                "held": sum(bag.held.values()),
+                "gaps": bag.gaps,
+            }
+            for bag in self.bags
+        ]
+
+    def notes(self) -> list[str]:
+        """What needs attention, and last what came of it all; a line each."""
+        lines = []
         for bag in self.bags:
             name = Path(bag.bag).name
             if bag.reason:
@@ -73,4 +98,4 @@ class IngestReport:
             f"{self.episodes} episodes, {self.steps} steps in {self.dataset} "
             f"({cached} bags cached, {len(self.skipped)} skipped, {self.seconds:.1f} s)"
         )
-        return "\n".join(lines)
+        return lines

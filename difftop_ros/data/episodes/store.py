@@ -14,9 +14,11 @@ import numpy as np
 import zarr
 
 from difftop_ros.data.errors import DatasetError
+from difftop_ros.files import write_json
 
 BLOCK = 16  # steps in one zarr chunk: a window of history and horizon touches one or two
 ACTION = "action"
+EPISODE_FILE = "episode.json"
 
 
 class EpisodeWriter:
@@ -55,8 +57,7 @@ class EpisodeWriter:
         for array in self._arrays.values():
             if self.steps < self._capacity:
                 array.resize((self.steps, *array.shape[1:]))
-        text = json.dumps({**attributes, "steps": self.steps}, indent=1)
-        (self.folder / "episode.json").write_text(text, encoding="utf-8")
+        write_json(self.folder / EPISODE_FILE, {**attributes, "steps": self.steps})
 
 
 class StoredEpisode:
@@ -65,7 +66,7 @@ class StoredEpisode:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.attributes: dict[str, Any] = json.loads((folder / "episode.json").read_text(encoding="utf-8"))
+            self.attributes: dict[str, Any] = json.loads((folder / EPISODE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DatasetError(f"episode '{folder}' cannot be read ({error}); delete it and ingest again") from None
         self.steps = int(self.attributes["steps"])

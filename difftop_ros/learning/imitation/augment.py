@@ -13,10 +13,10 @@ from difftop_ros.learning.settings import AugmentSettings
 
 
 def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: AugmentSettings) -> dict[str, Tensor]:
-    """Disturbed copies of obs[key] (B, obs_steps, ...) raw frames; kinds[key] is 'joints', 'cloud' or 'image'."""
+    """Disturbed copies of obs[key] (B, obs_steps, ...) raw frames; kinds[key] is 'vector', 'cloud' or 'image'."""
     out = {}
     for key, frames in obs.items():
-        if kinds[key] == "joints":
+        if kinds[key] == "vector":
             out[key] = frames + settings.joint_noise * torch.randn_like(frames)
         elif kinds[key] == "cloud":
             moved = move_cloud(frames, settings.cloud_shift_m, settings.cloud_turn_rad)

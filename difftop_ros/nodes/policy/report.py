@@ -12,9 +12,9 @@ from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from difftop_ros.msg import Plan, SolverStatus
+from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.control import ControlReport
 from difftop_ros.runtime.plan import TimedPlan
-from difftop_ros.runtime.planner import Attempt
 
 LEVELS = {"ok": DiagnosticStatus.OK, "warn": DiagnosticStatus.WARN, "error": DiagnosticStatus.ERROR}
 
@@ -41,24 +41,20 @@ def plan_message(plan: TimedPlan) -> Plan:
 
 
 def status_message(
-    attempt: Attempt | None, report: ControlReport, *, stamp_ns: int, state: str, hold_reason: str, plans: int
+    result: PlanResult, report: ControlReport, *, state: str, hold_reason: str, plans: int
 ) -> SolverStatus:
-    """What planner and control did last; fields of a planner that has not run are zero."""
+    """What planner (`result`: its last round) and control did last. Of a planner that has not run, fields are zero."""
     message = SolverStatus()
-    message.header.stamp = time_message(stamp_ns)
+    message.header.stamp = time_message(result.stamp_ns)
     message.state = state
-    if attempt is not None:
-        message.sequence = attempt.sequence
-        message.message = attempt.reason
-        solution = attempt.solution
-        if solution is not None:
-            message.status = solution.status
-            message.message = attempt.reason or solution.message
-            message.iterations = max(solution.iterations, 0)
-            message.initial_cost, message.final_cost = solution.initial_cost, solution.final_cost
-            message.gradient_norm = solution.gradient_norm
-            message.observe_ms, message.encode_ms = solution.observe_ms, solution.encode_ms
-            message.solve_ms, message.observation_age_ms = solution.solve_ms, solution.age_ms
+    message.sequence = result.sequence
+    message.status = result.status
+    message.message = result.refusal or result.message
+    message.iterations = max(result.iterations, 0)
+    message.initial_cost, message.final_cost = result.initial_cost, result.final_cost
+    message.gradient_norm = result.gradient_norm
+    message.observe_ms, message.encode_ms = result.observe_ms, result.encode_ms
+    message.solve_ms, message.observation_age_ms = result.solve_ms, result.age_ms
     for name in ("read", "select", "gate", "publish"):
         setattr(message, f"{name}_ms", report.step_ms[name])
     message.holding, message.hold_reason = bool(hold_reason), hold_reason

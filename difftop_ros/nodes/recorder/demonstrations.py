@@ -19,7 +19,7 @@ from typing import Any
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.nodes import environment as ros_env
-from difftop_ros.nodes.recorder.node import EPISODE_TOPIC, Recorder
+from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder
 
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 30.0

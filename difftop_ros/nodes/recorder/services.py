@@ -1,6 +1,6 @@
-"""How a person or a program uses the recorder: services ~/start and ~/stop, keys on a terminal, and /diagnostics.
+"""Who begins and ends a recorder's episodes: services ~/start and ~/stop, the simulator, keys; and /diagnostics.
 
-What they act on is recorder_node.Recorder.
+What they act on is recorder.Recorder.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 import threading
 from typing import Any
 
+from difftop_ros.data.bags.writer import RecorderError
 from difftop_ros.errors import UserError
-from difftop_ros.nodes.recorder.node import Recorder, _steady_clock, summary
+from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder, steady_clock, summary
 
 
 class RecorderServices:
@@ -28,7 +29,7 @@ class RecorderServices:
         node.create_service(SetBool, "~/stop", self._on_stop)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._before: dict[str, int] = {}
-        node.create_timer(1.0, self._report, clock=_steady_clock())
+        node.create_timer(1.0, self._report, clock=steady_clock())
 
     def _on_start(self, request: Any, response: Any) -> Any:
         try:
@@ -72,6 +73,44 @@ class RecorderServices:
         message = DiagnosticArray(status=[status])
         message.header.stamp = recorder.node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+
+class AutomaticEpisodes:
+    """Starts and stops a recorder by the simulator's EpisodeStatus: a bag per episode, ended `stay_s` after its end."""
+
+    def __init__(self, recorder: Recorder, stay_s: float) -> None:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        from difftop_ros.msg import EpisodeStatus
+
+        self._recorder, self._stay_s = recorder, stay_s
+        self._last: Any = None
+        self._done_at: float | None = None
+        qos = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        recorder.node.create_subscription(EpisodeStatus, EPISODE_TOPIC, self._on_status, qos)
+
+    def _on_status(self, status: Any) -> None:
+        fresh = self._last is None or status.elapsed_s < self._last.elapsed_s or status.seed != self._last.seed
+        try:
+            if fresh and self._recorder.recording:
+                self._stop(bool(self._last and self._last.success))
+            if fresh and not status.done:
+                self._done_at = None
+                folder = self._recorder.start(seed=int(status.seed), task=status.task)
+                self._recorder.node.get_logger().info(f"recording {folder}")
+            if status.done and self._done_at is None:
+                self._done_at = status.elapsed_s
+            ended = self._done_at is not None and status.elapsed_s >= self._done_at + self._stay_s
+            if ended and self._recorder.recording:
+                self._stop(status.success)
+            self._last = status
+        except RecorderError as error:
+            # Not remembered: the next status tries again, as topics may still be appearing.
+            self._recorder.node.get_logger().warning(str(error), throttle_duration_sec=2.0)
+
+    def _stop(self, success: bool) -> None:
+        bag = self._recorder.stop(success)
+        self._recorder.node.get_logger().info(summary(bag, success))
 
 
 class KeyboardControl:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.types import ros_types
 from difftop_ros.nodes.children import Child, wait_until
-from difftop_ros.nodes.simulation.mujoco.state import STATE_TOPIC, STATE_TYPE, snapshot_of
-from difftop_ros.sim.mujoco.camera import Snapshot
+from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, snapshot_of
+from difftop_ros.sim.interface import Snapshot
 
 POLICY_NODE, BRIDGE_NODE = "difftop_policy", "sim_bridge"
 START_TIMEOUT_S, CONFIGURE_TIMEOUT_S, CALL_TIMEOUT_S = 90.0, 150.0, 30.0

@@ -3,14 +3,13 @@
     python -m difftop_ros.nodes.trainer.node --ros-args -p bags:=bags -p out:=models/mine
 
 Lives here: the node, its service and its exit code. The work is learning/run.py's, in a thread of this process;
-parameters are in trainer_params.py. Started again with the same parameters it goes on where it was stopped.
+parameters are in parameters.py. Started again with the same parameters it goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -21,10 +20,11 @@ from typing import Any
 
 from difftop_ros.errors import UserError, missing_package
 from difftop_ros.learning.progress import Progress, Stopped
-from difftop_ros.nodes import environment as ros_env
 from difftop_ros.nodes.parameters import declare
+from difftop_ros.nodes.process import named, run_node
 from difftop_ros.nodes.trainer.parameters import job_from, parameters
 
+NODE_NAME = "difftop_trainer"
 TOPIC = "difftop/training_progress"
 PERIOD_S = 1.0  # between two messages while nothing special happens
 FAREWELL_S = 2.0  # the last message is given this long to arrive
@@ -149,46 +149,34 @@ class Trainer:
         self._told.put(replace(last, stage=stage, message=why))
 
 
+class TrainerProgram:
+    """The process of a Trainer: runs until the training has ended. A signal stops it, a second one ends it at once."""
+
+    def __init__(self, node: Any) -> None:
+        self._trainer = Trainer(node)
+        self._trainer.start()
+
+    def turn(self, signals: int) -> bool:
+        """See Program."""
+        self._trainer.publish()
+        if signals:
+            self._trainer.stop()
+        if signals > 1:
+            print("error: ended at once; the last checkpoint is kept", file=sys.stderr, flush=True)
+            os._exit(130)  # the thread cannot be ended otherwise
+        return self._trainer.alive
+
+    def end(self) -> int:
+        """See Program."""
+        return self._trainer.end()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the training. Exit code 0 when it is complete or was stopped, 2 for a user's mistake, 1 for other failures.
 
     SIGINT or SIGTERM stops it after the step in work; the second one ends the process at once (exit code 130).
     """
-    try:
-        ros_env.prepare()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
-
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: signals.append(received))
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("difftop_trainer")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        trainer = Trainer(node)
-        trainer.start()
-        while trainer.alive:
-            executor.spin_once(timeout_sec=0.1)
-            trainer.publish()
-            if signals:
-                trainer.stop()
-            if len(signals) > 1:
-                print("error: ended at once; the last checkpoint is kept", file=sys.stderr, flush=True)
-                os._exit(130)  # the thread cannot be ended otherwise
-        return trainer.end()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        executor.shutdown(timeout_sec=2.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
+    return run_node(named(NODE_NAME), TrainerProgram, arguments)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ from difftop_ros.nodes.parameters import Parameter
 if TYPE_CHECKING:
     from difftop_ros.learning.run import TrainingJob
 
+HEAD = (
+    "Parameters of the trainer node, each with its type, unit and meaning. bags, contract and out are the ones to set; "
+    "copy this file and give the copy as params_file to launch/train.launch.py."
+)
 JOB_PARAMETERS = (
     Parameter("bags", [""], "rosbag2 folders, or folders of them: one string or an array of strings", dynamic=True),
     Parameter("contract", "", "path of the robot contract; '' is the demo's config/panda_table.yaml"),
@@ -34,6 +38,9 @@ def parameters() -> list[Parameter]:
             default = list(option.default) if option.kind is tuple else option.default
             table.append(Parameter(option.name, default, option.description, choices=option.choices))
     return table
+
+
+PARAMETERS = parameters()
 
 
 def job_from(values: dict[str, Any]) -> TrainingJob:

@@ -1,14 +1,14 @@
-"""Drawing one camera's colour and depth in a single pass, and the camera's geometry. Clouds are cloud.py's."""
+"""Drawing one camera's colour and depth in a single pass, and the camera's geometry. Clouds are sim/cloud.py's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.interface import Snapshot
 from difftop_ros.sim.mujoco.gl import make_context
 
 # MuJoCo's cameras look along -z with y up; REP-103 optical frames look along +z with y down.
@@ -53,18 +53,12 @@ def prepare_for_speed(model: Any, width: int, height: int) -> None:
     model.vis.global_.offheight = max(int(model.vis.global_.offheight), height)
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """All that a picture needs of a moment: copies, so that the physics can go on while it is drawn."""
+_PARTS = ("qpos", "mocap_pos", "mocap_quat")  # all that a picture needs of a moment
 
-    qpos: np.ndarray
-    mocap_pos: np.ndarray
-    mocap_quat: np.ndarray
 
-    @classmethod
-    def of(cls, data: Any) -> Snapshot:
-        """The present moment of a mujoco.MjData."""
-        return cls(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
+def snapshot(data: Any) -> Snapshot:
+    """The present moment of a mujoco.MjData: copies, so that the physics can go on while it is drawn."""
+    return {name: getattr(data, name).astype(np.float64).ravel() for name in _PARTS}
 
 
 class SnapshotRenderer:
@@ -74,13 +68,13 @@ class SnapshotRenderer:
         self._model, self._data = model, mujoco.MjData(model)
         self._renderer = CameraRenderer(model, width, height)
         for camera in camera_names(model)[:1]:  # the driver compiles its shaders at the first picture
-            self.render(Snapshot.of(self._data), camera)
+            self.render(snapshot(self._data), camera)
 
     def render(self, snapshot: Snapshot, camera: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Colour uint8 (h, w, 3), depth float32 (h, w) [m] and world_from_optical (4, 4) at the snapshot's moment."""
-        self._data.qpos[:] = snapshot.qpos
-        self._data.mocap_pos[:] = snapshot.mocap_pos
-        self._data.mocap_quat[:] = snapshot.mocap_quat
+        for name in _PARTS:
+            part = getattr(self._data, name)
+            part[:] = snapshot[name].reshape(part.shape)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)

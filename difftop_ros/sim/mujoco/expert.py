@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from difftop_ros.errors import UserError
+from difftop_ros.sim import make_expert, make_world
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.interface import SimExpert, SimWorld
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
-from difftop_ros.sim.mujoco.tasks import TASK_NAMES, Scene
-from difftop_ros.sim.mujoco.world import PANDA_HOME, World
+from difftop_ros.sim.mujoco.tasks import PANDA_HOME, TASK_NAMES, Scene
+
+if TYPE_CHECKING:
+    from difftop_ros.sim.mujoco.panda import PandaWorld
 
 STEP_S = 0.05  # An expert acts at 20 Hz.
 _LEAD_S = 0.08  # How far ahead of the measured pose a command lies; the servos lag by 0.05 s.
@@ -44,7 +48,7 @@ class Expert:
 
     step_s = STEP_S
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: PandaWorld) -> None:
         name = world.task.name
         if name not in _AIMS:
             raise SimError(f"task '{name}' has no scripted expert; choose one of {list(_AIMS)}")
@@ -156,7 +160,7 @@ class Trial:
     largest_change: float
 
 
-def run_trial(world: World, expert: Expert, seed: int, stay_steps: int = 5) -> Trial:
+def run_trial(world: SimWorld, expert: SimExpert, seed: int, stay_steps: int = 5) -> Trial:
     """One episode without rendering, ended `stay_steps` after the success or at the task's time limit."""
     world.reset(seed)
     before = world.joint_state()[0]
@@ -179,8 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--disturbance", type=float, default=0.0, help="of the servos' targets, std [rad]")
     options = parser.parse_args(arguments)
     try:
-        world = World(options.task, disturbance=options.disturbance)
-        expert = Expert(world)
+        world = make_world(options.task, disturbance=options.disturbance)
+        expert = make_expert(world)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

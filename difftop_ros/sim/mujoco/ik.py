@@ -6,6 +6,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 class DampedLeastSquares:
@@ -39,13 +40,9 @@ class DampedLeastSquares:
 
 def rotation_error(wanted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Axis times angle (3,) [rad], in the world frame, that turns `actual` (3, 3) into `wanted` (3, 3)."""
-    quaternion, error = np.empty(4), np.empty(3)
-    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(wanted @ actual.T).ravel())
-    mujoco.mju_quat2Vel(error, quaternion, 1.0)
-    return error
+    return Rotation.from_matrix(wanted @ actual.T).as_rotvec()
 
 
 def hand_down(yaw: float) -> np.ndarray:
     """Rotation (3, 3) of a hand pointing down whose fingers open across direction `yaw` [rad] in the table's plane."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, s, 0], [s, -c, 0], [0, 0, -1.0]])
+    return Rotation.from_euler("ZX", [yaw, np.pi]).as_matrix()

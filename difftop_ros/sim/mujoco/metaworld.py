@@ -19,6 +19,7 @@ from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import Mode
 from difftop_ros.sim.mujoco import camera as cameras
 from difftop_ros.sim.mujoco.actuation import Disturbance
+from difftop_ros.sim.mujoco.base import MujocoWorld
 
 PREFIX = "metaworld/"
 JOINTS = ("hand_x", "hand_y", "hand_z", "gripper")
@@ -60,7 +61,7 @@ def _catalogue() -> Any:
     return ALL_V3_ENVIRONMENTS
 
 
-class MetaWorld:
+class MetaWorld(MujocoWorld):
     """One Meta-World task. The same seed and the same commands give bit-identical states.
 
     A command is Meta-World's action, each number in [-1, 1]: hand_x, hand_y, hand_z, the hand's velocity (1 is 0.8
@@ -89,19 +90,13 @@ class MetaWorld:
         if model_path or varied_starts:
             given = f"the model '{model_path}'" if model_path else f"varied_starts {varied_starts:g}"
             raise SimError(f"{given} does not go with task '{task}': Meta-World has models and starts of its own")
-        if width < 1 or height < 1:
-            raise SimError(f"picture size is {width}x{height}; both must be positive [px]")
         self._env = _make_env(task)
-        self.model, self.data = self._env.model, self._env.data
+        super().__init__(self._env.model, self._env.data, width, height)
         self.step_s = float(self.model.opt.timestep * self._env.frame_skip)
         self.task = MetaWorldTask(task, STEPS * self.step_s)
-        self.width, self.height = int(width), int(height)
-        cameras.prepare_for_speed(self.model, self.width, self.height)
         _correct_cameras(self.model)
-        self.cameras = cameras.camera_names(self.model)
         self._placed = {name: getattr(self.model, name).copy() for name in _PLACED}
         self._disturbance = Disturbance(disturbance, [True, True, True, False])
-        self._renderer: cameras.CameraRenderer | None = None
         self.reset(seed)
 
     @property
@@ -127,7 +122,7 @@ class MetaWorld:
         self._env.seed(seed)
         self._state, _ = self._env.reset()
         mujoco.mj_forward(self.model, self.data)
-        self._steps, self._debt, self._done = 0, 0.0, False
+        self._steps, self._owed_s, self._done, self._reward = 0, 0.0, False, 0.0
         self._disturbance.reset(seed)
         self._before = self._measured()
         self._speed = np.zeros(4)
@@ -138,22 +133,13 @@ class MetaWorld:
 
         Raises SimError for a wrong size or numbers that are not finite.
         """
-        action = np.asarray(command, np.float64)
-        if action.shape != (4,):
-            raise SimError(
-                f"the command has shape {action.shape}; expected (4,), one number for each of {list(JOINTS)}"
-            )
-        if not np.isfinite(action).all():
-            raise SimError(f"the command {action.tolist()} is not finite; nothing was simulated")
-        self._debt += duration
-        count = int(np.floor(self._debt / self.step_s + 1e-6))
-        self._debt -= count * self.step_s
-        for _ in range(count):
+        action = self._checked(command)
+        for _ in range(self._whole_steps(duration, self.step_s)):
             self._env.curr_path_length = 0  # its horizon is for whoever counts the episode, not a reason to refuse
             pushed = np.clip(action + self._disturbance.offsets(self.step_s), -1, 1)
-            self._state, _, _, _, told = self._env.step(pushed)
+            self._state, reward, _, _, told = self._env.step(pushed)
             self._steps += 1
-            self._done = bool(told["success"])
+            self._done, self._reward = bool(told["success"]), float(reward)
             now = self._measured()
             self._speed, self._before = (now - self._before) / self.step_s, now
 
@@ -161,32 +147,13 @@ class MetaWorld:
         """Position [m], velocity [m/s] over the last step and effort (not measured: zero) of JOINTS, float64 (4,)."""
         return self._before.copy(), self._speed.copy(), np.zeros(4)
 
-    def render(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
-        """Colour uint8 (h, w, 3) RGB and depth float32 (h, w) [m]. The first call decides the thread that may render.
-
-        Raises SimError for an unknown camera or when neither EGL nor OSMesa works.
-        """
-        if self._renderer is None:
-            self._renderer = cameras.CameraRenderer(self.model, self.width, self.height)
-        return self._renderer.render(self.data, camera)
-
-    def intrinsics(self, camera: str) -> np.ndarray:
-        """K (3, 3) float64 [px]."""
-        return cameras.intrinsics(self.model, camera, self.width, self.height)
-
-    def camera_pose(self, camera: str) -> np.ndarray:
-        """world_from_optical (4, 4) float64 [m], REP-103: x right, y down, z forward."""
-        return cameras.camera_pose(self.model, self.data, camera)
-
     def success(self) -> bool:
         """Whether Meta-World calls the last step a success. No time of holding: published results count it so."""
         return self._done
 
-    def close(self) -> None:
-        """Frees the renderer; may be called twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+    def reward(self) -> float:
+        """Meta-World's own dense reward of the last step, about 0 to 10; 0 before the first."""
+        return self._reward
 
     def _measured(self) -> np.ndarray:
         fingers = self.data.body("rightclaw").xpos - self.data.body("leftclaw").xpos
@@ -248,3 +215,13 @@ def _looking(position: np.ndarray, target: np.ndarray) -> np.ndarray:
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, np.stack([right, np.cross(back, right), back], axis=1).ravel())
     return quaternion
+
+
+def make_world(task: str, model_path: str | os.PathLike[str] | None = None, **options: Any) -> MetaWorld:
+    """As `interface.Simulator`."""
+    return MetaWorld(task, model_path, **options)
+
+
+def make_expert(world: MetaWorld) -> MetaWorldExpert:
+    """As `interface.Simulator`."""
+    return MetaWorldExpert(world)

@@ -1,4 +1,4 @@
-"""The tasks: how an episode starts and what success is, both by physics. How to solve them is the expert's business."""
+"""The tasks: how an episode starts, how far it has come and what success is, by physics. Solving is the expert's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ import numpy as np
 
 from difftop_ros.sim.errors import SimError
 
+# The shipped arm's start: hand down over the table's near side, where it hides no cube from the front camera.
+PANDA_HOME = {
+    "panda_joint1": 0.0,
+    "panda_joint2": -0.4863,
+    "panda_joint3": 0.0,
+    "panda_joint4": -2.6347,
+    "panda_joint5": 0.0,
+    "panda_joint6": 2.1483,
+    "panda_joint7": 0.7853981633974483,
+}
 # Centre of the cube's edge-to-edge start area and its half size [m]: 20 x 24 cm.
 CUBE_CENTRE, CUBE_HALF_AREA = np.array([0.50, 0.0]), np.array([0.10, 0.12])
+_LIFTED_M = 0.08  # of the cube's bottom over the table
 
 
 class Task:
@@ -29,6 +40,10 @@ class Task:
         """Whether the task's condition holds at this instant."""
         return False
 
+    def progress(self, scene: Scene) -> float:
+        """How far the task has come, 0 to 1: a dense reward."""
+        return 0.0
+
 
 class Reach(Task):
     """The point between the fingers comes within 4 cm of the ball's centre, and stays."""
@@ -40,6 +55,10 @@ class Reach(Task):
 
     def holds(self, scene: Scene) -> bool:
         return bool(np.linalg.norm(scene.tcp()[0] - scene.target()) < 0.04 and scene.tcp_speed() < 0.05)
+
+    def progress(self, scene: Scene) -> float:
+        """Nearness of the tool's point to the ball."""
+        return _nearness(scene.tcp()[0] - scene.target())
 
 
 class Push(Task):
@@ -60,6 +79,11 @@ class Push(Task):
         near = np.linalg.norm(position[:2] - scene.target()[:2]) < 0.03
         return bool(near and abs(position[2] - scene.cube_half) < 0.01 and speed < 0.02)
 
+    def progress(self, scene: Scene) -> float:
+        """0.3 for the tool's nearness to the cube, 0.7 for the cube's to the disc."""
+        cube = scene.cube()[0]
+        return 0.3 * _nearness(scene.tcp()[0] - cube) + 0.7 * _nearness(cube[:2] - scene.target()[:2])
+
 
 class Lift(Task):
     """The cube is held by at least two parts of the gripper, its bottom 8 cm above the table. Yaw within 20 degrees."""
@@ -72,7 +96,20 @@ class Lift(Task):
 
     def holds(self, scene: Scene) -> bool:
         position, _, _ = scene.cube()
-        return bool(position[2] - scene.cube_half > 0.08 and len(scene.touching_cube()) >= 2)
+        return bool(position[2] - scene.cube_half > _LIFTED_M and len(scene.touching_cube()) >= 2)
+
+    def progress(self, scene: Scene) -> float:
+        """0.3 for the tool's nearness to the cube, 0.2 for a grasp (two parts touch it), 0.5 for height in a grasp."""
+        cube = scene.cube()[0]
+        near = 0.3 * _nearness(scene.tcp()[0] - cube)
+        if len(scene.touching_cube()) < 2:
+            return near
+        return near + 0.2 + 0.5 * float(np.clip((cube[2] - scene.cube_half) / _LIFTED_M, 0, 1))
+
+
+def _nearness(offset: np.ndarray) -> float:
+    """1 at no distance [m], 0.54 at 10 cm, towards 0 far away."""
+    return float(1 - np.tanh(5 * np.linalg.norm(offset)))
 
 
 _TASKS: dict[str, type[Task]] = {t.name: t for t in (Task, Reach, Push, Lift)}
@@ -144,7 +181,9 @@ class Scene:
     def place_cube(self, position: Any, yaw: float) -> None:
         """Lays the cube at rest on the table at (x, y) [m], turned by yaw [rad]."""
         start = self.model.jnt_qposadr[self.model.body_jntadr[self._cube]]
-        self.data.qpos[start : start + 7] = [*position, self.cube_half, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        turn = np.empty(4)
+        mujoco.mju_axisAngle2Quat(turn, np.array([0.0, 0.0, 1.0]), yaw)
+        self.data.qpos[start : start + 7] = [*position, self.cube_half, *turn]
 
     def touching_cube(self) -> set[int]:
         """Indices of the moving bodies in contact with the cube (the static world is none)."""

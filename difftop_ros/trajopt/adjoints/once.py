@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import TrajoptError
+from difftop_ros.trajopt.errors import TrajoptError
 
 
 def saved_for_backward(ctx: Any) -> tuple[Tensor, ...]:

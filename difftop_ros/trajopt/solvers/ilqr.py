@@ -16,8 +16,9 @@ from torch import Tensor
 
 from difftop_ros.trajopt.boxqp import convexified, solve_boxqp
 from difftop_ros.trajopt.derivatives import jacobian
+from difftop_ros.trajopt.errors import TrajoptError
 from difftop_ros.trajopt.objectives import LatentRollout
-from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
+from difftop_ros.trajopt.options import SolverOptions, positive
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import Solution, largest, rows
 from difftop_ros.trajopt.solvers.second_order import Proposal, cheapest, descend

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
+from difftop_ros.trajopt.errors import TrajoptError
+from difftop_ros.trajopt.options import SolverOptions, positive
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import (
     Ended,

@@ -24,8 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from difftop_ros.trajopt.errors import TrajoptError
 from difftop_ros.trajopt.objectives import Tracking
-from difftop_ros.trajopt.options import SolverOptions, TrajoptError, positive
+from difftop_ros.trajopt.options import SolverOptions, positive
 from difftop_ros.trajopt.problem import Problem
 from difftop_ros.trajopt.solution import (
     Ended,

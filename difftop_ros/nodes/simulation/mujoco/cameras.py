@@ -1,4 +1,4 @@
-"""A thread that draws pictures beside the physics, one moment at a time. What is published: sim_publish.py."""
+"""A thread that draws pictures beside the physics, one moment at a time. What is published: publishers.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difftop_ros.sim.interface import SimWorld
-from difftop_ros.sim.mujoco.camera import Snapshot, SnapshotRenderer
+from difftop_ros.sim.interface import SimRenderer, SimWorld, Snapshot
 
 Publish = Callable[[str, np.ndarray, np.ndarray, np.ndarray, int], None]
 
@@ -41,7 +40,7 @@ class CameraThread:
 
     def submit(self, world: SimWorld, cameras: tuple[str, ...], time_ns: int) -> None:
         """Has the world's present moment drawn; waits while an earlier one waits. Raises what drawing raised."""
-        job = _Job(world, Snapshot.of(world.data), cameras, time_ns)
+        job = _Job(world, world.snapshot(), cameras, time_ns)
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is None or self._failure or self._stopped)
             self._raise_failure()
@@ -66,12 +65,12 @@ class CameraThread:
             raise self._failure
 
     def _run(self) -> None:
-        renderers: dict[SimWorld, SnapshotRenderer] = {}  # the present world's, or none yet
+        renderers: dict[SimWorld, SimRenderer] = {}  # the present world's, or none yet
         try:
             while (job := self._next()) is not None:
                 if job.world not in renderers:
                     _close_all(renderers)
-                    renderers[job.world] = SnapshotRenderer(job.world.model, job.world.width, job.world.height)
+                    renderers[job.world] = job.world.make_renderer()
                 for camera in job.cameras:
                     colour, depth, pose = renderers[job.world].render(job.snapshot, camera)
                     self._publish(camera, colour, depth, pose, job.time_ns)
@@ -96,7 +95,7 @@ class CameraThread:
             return job
 
 
-def _close_all(renderers: dict[SimWorld, SnapshotRenderer]) -> None:
+def _close_all(renderers: dict[SimWorld, SimRenderer]) -> None:
     for renderer in renderers.values():
         renderer.close()
     renderers.clear()

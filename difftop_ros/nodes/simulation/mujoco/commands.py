@@ -13,9 +13,8 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError
-from difftop_ros.messages.joints import command_to_array
+from difftop_ros.messages.commands import TRAJECTORY, command_to_array
 
-TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 # A velocity command may not carry the target further than this from the measured position [rad | m]: an arm that is
 # stopped by an obstacle must not jump once it is free.
 _WIND_UP = 0.15

@@ -13,8 +13,8 @@ import numpy as np
 
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.types import ros_types
 from difftop_ros.sim import make_expert
 from difftop_ros.sim.interface import SimWorld, require_mode
 
@@ -48,12 +48,7 @@ class ExpertDriver:
     def __call__(self, time_ns: int) -> None:
         """Publish the command for the policy step that begins at `time_ns` of simulated time."""
         wanted = self._as_mode(self._expert.act()[self._columns])
-        command = self._contract.command
-        self._publisher.publish(
-            messages.command(
-                ros_types, command.type, command.joint_names, wanted, time_ns * 1e-9, command.mode, self._step_s
-            )
-        )
+        self._publisher.publish(array_to_command(self._contract, wanted, time_ns, ros_types))
 
     def _as_mode(self, wanted: np.ndarray) -> np.ndarray:
         """The expert's command (A,) in the contract's mode, within its bounds."""

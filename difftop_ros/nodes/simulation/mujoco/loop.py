@@ -1,4 +1,4 @@
-"""The simulation's own thread: physics ticks at absolute deadlines or in lock-step. Messages: see sim_publish.py."""
+"""The simulation's own thread: physics ticks at absolute deadlines or in lock-step. Messages: see publishers.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.simulation.mujoco.cameras import CameraThread
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
-from difftop_ros.nodes.simulation.mujoco.state import STATE_HZ
+from difftop_ros.nodes.simulation.state import STATE_HZ
 from difftop_ros.sim.interface import SimWorld
 
 # Simulation time starts here: nodes with use_sim_time take 0 for 'no clock yet'.
@@ -60,7 +60,7 @@ class Outlet(Protocol):
 
     def tick(self, moment: Moment) -> None: ...
 
-    def state(self, time_ns: int, data: Any) -> None: ...
+    def state(self, time_ns: int, world: SimWorld) -> None: ...
 
     def episode(self, episode: EpisodeMoment) -> None: ...
 
@@ -72,7 +72,7 @@ class Outlet(Protocol):
 
 
 class Driver(Protocol):
-    """Who commands the robot from within the bridge's process, such as expert_driver.ExpertDriver."""
+    """Who commands the robot from within the bridge's process, such as expert.ExpertDriver."""
 
     def begin(self, world: SimWorld) -> None: ...
 
@@ -264,7 +264,7 @@ class SimLoop:
     def _publish(self, first: bool) -> None:
         self._outlet.tick(Moment(self.time_ns, *self.world.joint_state()))
         if first or self._due(STATE_HZ):
-            self._outlet.state(self.time_ns, self.world.data)
+            self._outlet.state(self.time_ns, self.world)
         success = self.world.success()
         self._succeeded |= success
         if first or success != self._reported_success or self._due(_SLOW_REPORT_HZ):

@@ -1,24 +1,22 @@
 """The simulation bridge: a simulated robot behind the topics of a robot contract.
 
 Run it by `python -m difftop_ros.nodes.simulation.mujoco.node --ros-args -p task:=lift`, or by `difftop sim`.
-Lives here: putting the parts together, the command subscription and the services. The parts are in sim_parameters.py
-(what can be set), sim_streams.py (which topics), sim_commands.py (what commands mean), sim_loop.py (time and physics),
-sim_cameras.py (drawing) and sim_publish.py (messages).
+Lives here: putting the parts together, the command subscription and the services. The parts are in parameters.py
+(what can be set), streams.py (which topics), commands.py (what commands mean), loop.py (time and physics), cameras.py
+(drawing) and publishers.py (messages).
 """
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.contract import Contract, JointStateObs, load_contract
+from difftop_ros.contract import Contract, load_contract
 from difftop_ros.errors import UserError
-from difftop_ros.messages.encode import ros_types, stamp
-from difftop_ros.nodes import environment as ros_env
+from difftop_ros.messages.types import ros_types, stamp
 from difftop_ros.nodes.parameters import declare
+from difftop_ros.nodes.process import named, run_node
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.nodes.simulation.mujoco.expert import ExpertDriver
 from difftop_ros.nodes.simulation.mujoco.loop import LoopSettings, SimLoop
@@ -29,6 +27,7 @@ from difftop_ros.paths import share_path
 from difftop_ros.sim import make_world
 from difftop_ros.sim.interface import SimWorld, require_mode
 
+NODE_NAME = "sim_bridge"
 _EXTRA_KINDS = {
     "color": "publish_color",
     "compressed": "publish_compressed",
@@ -82,7 +81,7 @@ class SimBridge:
 
     def start(self) -> None:
         """Begins the first episode; time runs unless the bridge is in lock-step."""
-        if any(not isinstance(o, JointStateObs) for o in self.contract.observations.values()):
+        if any(o.modality != "vector" for o in self.contract.observations.values()):
             # The first picture takes a second; taken now, it does not stall the running clock later.
             self.loop.prepare_cameras()
         self.loop.start(self._seed)
@@ -232,43 +231,33 @@ def _match_joints(
     return columns, [shown.get(n, n) for n in world_names]
 
 
+class BridgeProgram:
+    """The process of a SimBridge: runs until a signal, or until the simulation's own thread has failed."""
+
+    def __init__(self, node: Any) -> None:
+        self._bridge = SimBridge(node)
+        try:
+            self._bridge.start()
+        except BaseException:
+            self._bridge.stop()
+            raise
+
+    def turn(self, signals: int) -> bool:
+        """See Program. Raises what the simulation's thread failed with."""
+        loop = self._bridge.loop
+        if loop.failure is not None:
+            raise loop.failure
+        return loop.alive and not signals
+
+    def end(self) -> int:
+        """See Program."""
+        self._bridge.stop()
+        return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the bridge until Ctrl-C or SIGTERM. Exit code 2, with one sentence, for what the user can put right."""
-    try:
-        ros_env.prepare()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    import rclpy
-    from rclpy.executors import MultiThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
-
-    # Our own handlers: rclpy's shut the context down under a running executor.
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("sim_bridge")
-    bridge = None
-    executor = MultiThreadedExecutor(num_threads=3)
-    executor.add_node(node)
-    try:
-        bridge = SimBridge(node)
-        bridge.start()
-        while bridge.loop.alive and not stopped.is_set():
-            executor.spin_once(timeout_sec=0.2)
-        if bridge.loop.failure is not None:
-            raise bridge.loop.failure
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if bridge is not None:
-            bridge.stop()
-        executor.shutdown(timeout_sec=2.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node(named(NODE_NAME), BridgeProgram, arguments, threads=3)
 
 
 if __name__ == "__main__":

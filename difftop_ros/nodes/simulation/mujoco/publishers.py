@@ -1,4 +1,4 @@
-"""The simulation bridge's publishers: moments, episodes and pictures become messages. When: sim_loop.py decides."""
+"""The simulation bridge's publishers: moments, episodes and pictures become messages. When: loop.py decides."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
-from difftop_ros.messages import encode as messages
-from difftop_ros.messages.encode import ros_types
+from difftop_ros.messages import images, types
+from difftop_ros.messages.joints import joint_state
+from difftop_ros.messages.points import point_cloud2
+from difftop_ros.messages.types import ros_types
 from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
 from difftop_ros.nodes.simulation.mujoco.loop import EpisodeMoment, Moment, Pace, is_due
-from difftop_ros.nodes.simulation.mujoco.state import STATE_TOPIC, STATE_TYPE, state_message
 from difftop_ros.nodes.simulation.mujoco.streams import Stream, joint_topics
+from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, state_message
+from difftop_ros.sim.cloud import DepthProjector, transform_points
 from difftop_ros.sim.interface import SimWorld
-from difftop_ros.sim.mujoco.camera import Snapshot
-from difftop_ros.sim.mujoco.cloud import DepthProjector, transform_points
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,16 @@ class BridgePublishers:
         """Publishes /clock and the joint states."""
         clock = ros_types("rosgraph_msgs/msg/Clock")()
         time_s = moment.time_ns * 1e-9
-        clock.clock = messages.stamp(ros_types, time_s)
+        clock.clock = types.stamp(ros_types, time_s)
         self._clock.publish(clock)
-        state = messages.joint_state(ros_types, self._names, time_s, moment.position, moment.velocity, moment.effort)
+        state = joint_state(ros_types, self._names, time_s, moment.position, moment.velocity, moment.effort)
         for publisher in self._joints:
             publisher.publish(state)
 
-    def state(self, time_ns: int, data: Any) -> None:
-        """Publishes the whole state of a mujoco.MjData, if anyone listens."""
+    def state(self, time_ns: int, world: SimWorld) -> None:
+        """Publishes the world's whole state, if anyone listens."""
         if self._state.get_subscription_count():
-            self._state.publish(state_message(ros_types, time_ns * 1e-9, Snapshot.of(data)))
+            self._state.publish(state_message(ros_types, time_ns * 1e-9, world.snapshot()))
 
     def episode(self, episode: EpisodeMoment) -> None:
         """Publishes success and the episode's status."""
@@ -109,7 +110,7 @@ class BridgePublishers:
         message.data = episode.success
         self._success.publish(message)
         status = ros_types("difftop_ros/msg/EpisodeStatus")()
-        status.header.stamp = messages.stamp(ros_types, episode.time_ns * 1e-9)
+        status.header.stamp = types.stamp(ros_types, episode.time_ns * 1e-9)
         status.task, status.seed, status.step = episode.task, episode.seed, episode.step
         status.elapsed_s, status.success, status.done = episode.elapsed_s, episode.succeeded, episode.done
         self._episode.publish(status)
@@ -134,7 +135,7 @@ class BridgePublishers:
                 topic.publisher.publish(self._message(topic.stream, colour, depth, pose, time_s))
             if topic.info is not None and topic.stream.info_topic not in sent:
                 K, frame = self._intrinsics[camera], topic.stream.frame_id
-                topic.info.publish(messages.camera_info(ros_types, K, width, height, time_s, frame))
+                topic.info.publish(images.camera_info(ros_types, K, width, height, time_s, frame))
                 sent.add(topic.stream.info_topic)
 
     def pace(self, pace: Pace | None) -> None:
@@ -156,17 +157,17 @@ class BridgePublishers:
     def _message(self, stream: Stream, colour: np.ndarray, depth: np.ndarray, pose: np.ndarray, time_s: float) -> Any:
         formats, frame = self._formats, stream.frame_id
         if stream.kind == "color":
-            return messages.image(ros_types, colour, time_s, frame, formats.color_encoding)
+            return images.image(ros_types, colour, time_s, frame, formats.color_encoding)
         if stream.kind == "compressed":
-            return messages.compressed_image(
+            return images.compressed_image(
                 ros_types, colour, time_s, frame, formats.compressed_format, formats.jpeg_quality
             )
         if stream.kind == "depth":
-            return messages.depth_image(ros_types, depth, time_s, frame, formats.depth_encoding)
+            return images.depth_image(ros_types, depth, time_s, frame, formats.depth_encoding)
         points = self._projectors[stream.camera].points(depth)
         if stream.in_world:
             points = transform_points(pose, points)
-        return messages.point_cloud2(
+        return point_cloud2(
             ros_types,
             points,
             time_s,

@@ -1,4 +1,4 @@
-"""Which camera topics the simulation bridge offers, from contract and cameras. Publishing is sim_publish.py's."""
+"""Which camera topics the simulation bridge offers, from contract and cameras. Publishing is publishers.py's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from difftop_ros.contract import Contract, DepthCloudObs, ImageObs, JointStateObs, PointCloudObs
+from difftop_ros.contract import CloudObs, Contract, DepthCloudObs, Observation
 from difftop_ros.errors import UserError
+from difftop_ros.messages.commands import JOINT_STATE
+from difftop_ros.sim.interface import require_made
 
 Kind = Literal["color", "compressed", "depth", "points"]
 MESSAGE_TYPES: dict[Kind, str] = {
@@ -43,7 +45,7 @@ def optical_frame(camera: str) -> str:
 
 def joint_topics(contract: Contract) -> tuple[str, ...]:
     """Topics of the contract's joint states, without repeats; joint_states if it observes none."""
-    topics = dict.fromkeys(o.topic for o in contract.observations.values() if isinstance(o, JointStateObs))
+    topics = dict.fromkeys(o.topic for o in contract.observations.values() if o.type == JOINT_STATE)
     return tuple(topics) or ("joint_states",)
 
 
@@ -57,8 +59,9 @@ def plan_streams(
     """
     offered: dict[str, Stream] = {}
     for key, observation in contract.observations.items():
-        if isinstance(observation, JointStateObs):
+        if observation.kind == "joint_state":
             continue
+        require_made(key, observation)
         _add(offered, _stream(contract, key, observation, cameras))
     # The contract's topics win over standard ones of the same name.
     for stream in _standard_streams(cameras, tuple(extra), namespace):
@@ -66,21 +69,17 @@ def plan_streams(
     return tuple(offered.values())
 
 
-def _stream(
-    contract: Contract, key: str, observation: ImageObs | PointCloudObs | DepthCloudObs, cameras: tuple[str, ...]
-) -> Stream:
-    camera = _camera_of(contract, key, observation.topic, cameras)
-    if isinstance(observation, ImageObs):
-        kind: Kind = "compressed" if observation.type.endswith("CompressedImage") else "color"
-        info = None if kind == "compressed" else f"{observation.topic.rpartition('/')[0]}/camera_info"
-        return Stream(kind, observation.topic, camera, optical_frame(camera), info)
-    if observation.transform is not None:
-        frame, in_world = observation.transform.from_frame, False
-    else:
-        frame, in_world = observation.frame, observation.frame in _FIXED_FRAMES
-    if isinstance(observation, DepthCloudObs):
-        return Stream("depth", observation.topic, camera, frame, observation.camera_info)
-    return Stream("points", observation.topic, camera, frame, None, in_world)
+def _stream(contract: Contract, key: str, observation: Observation, cameras: tuple[str, ...]) -> Stream:
+    camera, topic = _camera_of(contract, key, observation.topic, cameras), observation.topic
+    if isinstance(observation, CloudObs):
+        info = observation.camera_info if isinstance(observation, DepthCloudObs) else None
+        kind: Kind = "points" if info is None else "depth"
+        if observation.transform is not None:
+            return Stream(kind, topic, camera, observation.transform.from_frame, info)
+        return Stream(kind, topic, camera, observation.frame, info, info is None and observation.frame in _FIXED_FRAMES)
+    if observation.type.endswith("CompressedImage"):
+        return Stream("compressed", topic, camera, optical_frame(camera))
+    return Stream("color", topic, camera, optical_frame(camera), f"{topic.rpartition('/')[0]}/camera_info")
 
 
 def _camera_of(contract: Contract, key: str, topic: str, cameras: tuple[str, ...]) -> str:

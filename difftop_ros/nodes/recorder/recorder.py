@@ -1,0 +1,138 @@
+"""Records the contract's topics to one mcap bag per episode, as raw bytes, with a success mark.
+
+Lives here: the life of an episode. Writing is data/bags/writer.py's, subscribing nodes/topics.py's job; who begins and
+ends episodes is in services.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from difftop_ros.contract import Contract
+from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
+from difftop_ros.messages.images import PICTURES
+from difftop_ros.messages.pipeline import ObservationPipeline
+
+EPISODE_TOPIC = "sim/episode"
+
+
+class Recorder:
+    """Recording on an rclpy node; start and stop may be called from any thread while an executor spins the node."""
+
+    def __init__(
+        self, node: Any, contract: Contract, out: Path, *, name: str = "", extra: list[str] | None = None,
+        compress: bool = True,
+    ) -> None:  # fmt: skip
+        """out: folder of the bags; name: their common name, default the contract's; extra: topics to add if present."""
+        from difftop_ros.nodes.topics import TopicFollower
+
+        self._sha256 = contract.sha256  # of the contract as written, whatever the namespace
+        contract = contract.in_namespace(node.get_namespace())
+        self.node, self.contract, self.out = node, contract, out
+        self._name, self._compress = name or contract.name, compress
+        self._definitions = Definitions()
+        self._lock = threading.RLock()
+        self._bag: EpisodeBag | None = None
+        self._kept: dict[str, bytes] = {}  # last message of latched topics, which later bags need too
+        self._failure = ""
+        self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
+        self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
+        optional = [*_camera_infos(contract), "/tf_static", self._episode_topic, *(extra or [])]
+        self._success_topic = contract.episode.success_topic
+        if self._success_topic:
+            optional.append(self._success_topic)
+        optional = [topic for topic in optional if topic not in self.required]
+        self.topics = TopicFollower(node, self.required, optional, self._on_message)
+        self._complete = False
+        self._timer = node.create_timer(0.1, self._scan, clock=steady_clock())
+        self.topics.scan()
+
+    @property
+    def recording(self) -> Path | None:
+        """Folder of the bag being written."""
+        return self._bag.folder if self._bag else None
+
+    @property
+    def failure(self) -> str:
+        """Why the last recording stopped by itself, '' if it did not."""
+        return self._failure
+
+    def findings(self, *, without_command: bool = True) -> list[str]:
+        """Why a recording would be incomplete, one sentence each. A command publisher may join later."""
+        command = f"topic '{self.contract.command.topic}'"
+        return [f for f in self.topics.findings() if not (without_command and f.startswith(command))]
+
+    def _scan(self) -> None:
+        self.topics.scan()
+        if not self._complete and set(self.required) - {self.contract.command.topic} <= set(self.topics.types):
+            self._complete = True
+            self.node.get_logger().info("all observed topics are there")
+
+    def start(self, **attributes: Any) -> Path:
+        """Begin a bag; attributes go to its episode.json. Raises RecorderError when topics are missing or one runs."""
+        with self._lock:
+            if self._bag:
+                raise RecorderError(f"'{self._bag.folder}' is being recorded; stop it first")
+            self.topics.scan()
+            findings = self.findings()
+            if findings:
+                raise RecorderError("; ".join(findings))
+            head = {"contract": self.contract.name, "contract_sha256": self._sha256, **attributes}
+            folder = next_folder(self.out, self._name)
+            bag = EpisodeBag(folder, head, self._definitions, compress=self._compress)
+            self._failure = ""
+            now = self.node.get_clock().now().nanoseconds
+            for topic, raw in self._kept.items():
+                self._add(bag, topic)
+                bag.write(topic, now, raw)
+            self._bag = bag
+            return folder
+
+    def stop(self, success: bool | None, **attributes: Any) -> EpisodeBag:
+        """End the bag with its mark; returns it closed, with `.counts`. Raises RecorderError when none is recorded."""
+        with self._lock:
+            bag, self._bag = self._bag, None
+            if bag is None:
+                raise RecorderError(self._failure or "nothing is being recorded; start first")
+        bag.close(success, **attributes)
+        return bag
+
+    def _add(self, bag: EpisodeBag, topic: str) -> None:
+        if topic not in bag.counts:
+            bag.add_topic(topic, self.topics.types[topic], self.topics.offered_qos(topic))
+
+    def _on_message(self, topic: str, raw: bytes, stamp_ns: int) -> None:
+        with self._lock:
+            # Marks belong to one episode: those of the last must not open the next.
+            if topic not in (self._success_topic, self._episode_topic) and self.topics.latched(topic):
+                self._kept[topic] = raw
+            if self._bag is None:
+                return
+            try:
+                self._add(self._bag, topic)
+                self._bag.write(topic, stamp_ns, raw)
+            except RecorderError as error:
+                self._failure, self._bag = str(error), None
+                self.node.get_logger().error(str(error))
+
+
+def summary(bag: EpisodeBag, success: bool | None) -> str:
+    """One line on a closed bag."""
+    mark = {True: "success", False: "failure", None: "unmarked"}[success]
+    return f"{bag.folder}: {sum(bag.counts.values())} messages on {len(bag.counts)} topics, {mark}"
+
+
+def _camera_infos(contract: Contract) -> list[str]:
+    """camera_info topics beside the observed pictures, by the convention of image_pipeline."""
+    pictures = [o.topic for o in contract.observations.values() if o.type in PICTURES]
+    bases = [topic.removesuffix("/compressed").rpartition("/")[0] for topic in pictures]
+    return list(dict.fromkeys(f"{base}/camera_info" for base in bases if base))
+
+
+def steady_clock() -> Any:
+    """Wall time that goes on while simulated time stands still."""
+    from rclpy.clock import Clock, ClockType
+
+    return Clock(clock_type=ClockType.STEADY_TIME)

@@ -1,0 +1,38 @@
+"""What a policy answers to one observation, on its whole way from Policy.act to the SolverStatus message. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """One plan and how it came about. A round of the planner without a solve has only `refusal`; the rest is zero.
+
+    Policy.act fills in:
+    actions  float64 (H, A) in contract units and joint order, one row per step at the contract's rate_hz
+    status, message  how the solve ended (see trajopt.Status)
+    iterations, initial_cost, final_cost, gradient_norm  of the solve, in scaled actions
+    encode_ms, solve_ms  time of each part [ms]
+
+    The planner adds:
+    stamp_ns  the observation's time [ns];  age_ms  age of its oldest stream [ms];  observe_ms  time to decode it [ms]
+    sequence  number of the planner's round;  refusal  why the plan is not followed, '' if it is
+    """
+
+    actions: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    status: str = ""
+    message: str = ""
+    iterations: int = 0
+    initial_cost: float = 0.0
+    final_cost: float = 0.0
+    gradient_norm: float = 0.0
+    encode_ms: float = 0.0
+    solve_ms: float = 0.0
+    stamp_ns: int = 0
+    age_ms: float = 0.0
+    observe_ms: float = 0.0
+    sequence: int = 0
+    refusal: str = ""

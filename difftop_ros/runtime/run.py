@@ -1,0 +1,159 @@
+"""One run of a policy on the robot, from activation to rest: planner and control beside each other. No ROS here.
+
+What the node gives are messages (streams), a worker, and where commands go; what it gets are figures and why it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from difftop_ros.contract import Contract
+from difftop_ros.errors import UserError
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.runtime.clock import Pacer, TimeSource
+from difftop_ros.runtime.control import STEPS, ControlLoop
+from difftop_ros.runtime.plan import PlanBuffer, TimedPlan
+from difftop_ros.runtime.planner import ObserveAndSolve, PlannerLoop
+from difftop_ros.runtime.streams import JointReader, Renewed, StreamBuffers
+from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker
+from difftop_ros.safety import Check, CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
+
+OnResult = Callable[[PlanResult, TimedPlan | None], None]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run; each is the policy node's parameter of the same name, where unit and meaning stand."""
+
+    deadline_ms: float
+    planner_rate_hz: float
+    sync_ms: float
+    blend_ms: float
+    lookahead_ms: float
+    checks: Sequence[str]
+    max_plan_age_ms: float
+    tracking_s: float
+    resume_after_frames: int
+    max_failures: int
+    failure_window_s: float
+
+    def make_checks(self, max_measured_age_ms: float) -> list[Check]:
+        """The gate's checks. Raises UserError for names that cannot be had."""
+        return make_checks(GateSettings(self.max_plan_age_ms, max_measured_age_ms, self.tracking_s), self.checks)
+
+
+class CommandOutlet(Protocol):
+    """Where commands (A,) go, in the contract's joint order and the mode's unit."""
+
+    def send(self, values: np.ndarray) -> None:
+        """Publish one command; called at the control rate."""
+
+    def farewell(self, values: np.ndarray) -> str:
+        """Publish the last command and wait, bounded, until it has arrived; a sentence if it did not, else ''."""
+        ...
+
+
+class Run:
+    """Begins at rest in the measured pose; `start` starts both threads, `stop` brings the robot to rest and ends them.
+
+    Raises UserError when no observation can be made now, or when the robot stands where it must not be moved from.
+    """
+
+    def __init__(
+        self, contract: Contract, worker: PolicyWorker | ProcessWorker, source: TimeSource, streams: StreamBuffers,
+        joints: JointReader, settings: RunSettings, outlet: CommandOutlet, on_result: OnResult,
+    ) -> None:  # fmt: skip
+        self._source, self._streams, self._outlet, self._on_result = source, streams, outlet, on_result
+        self._sync_ns = round(settings.sync_ms * 1e6)
+        facts, step_s = worker.facts, 1.0 / contract.rate_hz
+        worker.reset()
+        worker.observe(streams.request(source.now_ns(), facts.obs_steps, step_s))
+        limits = MotionLimits.of(contract.command, contract.control_rate_hz)
+        gate = CommandGate(limits, settings.make_checks(joints.max_age_ms))
+        reading = joints.read(source.now_ns())
+        start, why = gate.start_position(reading.position)
+        if reading.fault or start is None:
+            raise UserError(reading.fault or why)
+        plans = PlanBuffer(settings.blend_ms / 1e3)
+        self.result: PlanResult | None = None
+        self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
+        work = ObserveAndSolve(
+            worker, streams, contract, source, most_ns=self._sync_ns, steps=facts.obs_steps,
+            deadline_ms=settings.deadline_ms,
+        )  # fmt: skip
+        self.planner = PlannerLoop(
+            work=work, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
+            period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
+            on_result=self._take, streams_ready=Renewed(streams),
+        )  # fmt: skip
+        self.control = ControlLoop(
+            gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
+            pacer=Pacer(source, limits.dt), read_joints=joints.read, publish=outlet.send,
+            lookahead_s=settings.lookahead_ms / 1e3, on_jump=streams.clear,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start planner and control, each on a thread of its own."""
+        # Torch and callbacks hold the interpreter lock in short turns: let the control thread have it within 1 ms.
+        sys.setswitchinterval(0.001)
+        # What lives now lives on: the collector need not walk through it, for tens of milliseconds, at some tick.
+        gc.collect()
+        gc.freeze()
+        self._streams.listener = self._offer
+        self.planner.start()
+        self.control.start()
+
+    def stop(self) -> list[str]:
+        """Stop following, decelerate, leave the safe command behind, end both threads; sentences on what went wrong."""
+        wrong = []
+        self._streams.listener = None
+        self.planner.stop(0.0)  # no plan is accepted from here on; its thread is joined below
+        if not self.control.stop():
+            wrong.append("the control thread did not end in time; sending the safe command beside it")
+        safe = self.control.safe_command()
+        if safe is not None and self.control.started:
+            wrong += [sentence for sentence in [self._outlet.farewell(safe)] if sentence]
+        if not self.planner.stop(2.0):
+            wrong.append("the planner is still in its solve; its plan will be ignored")
+        return wrong
+
+    @property
+    def ended(self) -> bool:
+        """False while a thread of it still works."""
+        return self.planner.stop(0.0)
+
+    @property
+    def failure(self) -> str:
+        """Why it cannot go on, '' while it can."""
+        return self.control.failure or self.planner.failure or self.supervisor.exhausted
+
+    def _offer(self, now_ns: int) -> None:
+        self.planner.offer(self._streams.synchronised_ns(now_ns, self._sync_ns))
+
+    def _take(self, result: PlanResult, plan: TimedPlan | None) -> None:
+        self.result = result
+        self._on_result(result, plan)
+
+    def figures(self) -> dict[str, Any]:
+        """What /diagnostics and `difftop run` show of it, by name; units are in the names."""
+        control, report = self.control, self.control.report
+        p50, p99, worst = control.lateness_ms.percentiles(50, 99, 100)
+        shown: dict[str, Any] = {
+            "hold_reason": self.supervisor.reason, "ticks": report.ticks, "ticks_lost": report.ticks_lost,
+            "commands_published": report.published, "lateness_p50_ms": p50, "lateness_p99_ms": p99,
+            "lateness_max_ms": worst, "plan_age_ms": report.plan_age_ms, "behind_plan_s": report.lag,
+        }  # fmt: skip
+        shown |= {f"{step}_ms": report.step_ms[step] for step in STEPS}
+        shown |= {f"{step}_max_ms": report.worst_ms[step] for step in STEPS}
+        shown |= {"plans": self.planner.accepted, "plan_attempts": self.planner.sequence}
+        result = self.result
+        if result is not None and result.status:
+            shown |= {"solver_status": result.status, "observe_ms": result.observe_ms,
+                      "encode_ms": result.encode_ms, "solve_ms": result.solve_ms}  # fmt: skip
+        return shown
