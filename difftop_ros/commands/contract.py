@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from difftop_ros.commands.console import print_table
@@ -22,12 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live")
     check.add_argument("--namespace", default="/", help="with --live: the robot's namespace")
     check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
+    spheres = jobs.add_parser("spheres", help="cover a robot's shapes by spheres, for costs that keep it from touching")
+    spheres.add_argument("file", help="the robot's description: URDF or MJCF")
+    spheres.add_argument("--count", type=int, default=48, help="spheres in all; more fit closer and take longer")
+    spheres.add_argument("--out", required=True, help="YAML to write: link -> [[x, y, z, radius], ...] [m]")
+    spheres.add_argument("--picture", help="PNG to write, to look at what they cover")
     show = jobs.add_parser("show", help="print what it says, and its hash")
     show.add_argument("file", help="the contract's YAML")
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0 when all is well, 1 when the comparison found errors."""
+    if args.job == "spheres":
+        return _spheres(args)
     from difftop_ros.contract import load_contract
 
     contract = load_contract(args.file)
@@ -57,6 +65,24 @@ def describe(contract: Any) -> str:
         f"{contract.command.topic} at {contract.control_rate_hz:g} Hz, policy at {contract.rate_hz:g} Hz from "
         f"{observed}"
     )
+
+
+def _spheres(args: argparse.Namespace) -> int:
+    import yaml
+
+    from difftop_ros.files import write_whole
+    from difftop_ros.sim.mujoco.spheres import cover, picture
+
+    found = cover(args.file, args.count)
+    write_whole(Path(args.out), yaml.safe_dump(found, default_flow_style=None, width=100))
+    largest = max(row[3] for rows in found.values() for row in rows)
+    print(f"{args.out}: {args.count} spheres on {len(found)} links, the largest of {largest:.3f} m")
+    if args.picture:
+        import cv2
+
+        cv2.imwrite(args.picture, picture(args.file, found)[:, :, ::-1])
+        print(f"{args.picture}: look whether they cover the robot and nothing stands far out")
+    return 0
 
 
 def _offer(args: argparse.Namespace, contract: Any) -> Any:

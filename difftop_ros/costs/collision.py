@@ -15,7 +15,7 @@ from difftop_ros.costs.shapes import Shapes
 
 @dataclass(frozen=True)
 class Clearance:
-    """Where a plan comes nearest: distance [m] (negative inside), step of the plan, link of the robot, place (3,) [m]."""
+    """Where a plan comes nearest: distance [m] (negative inside), step, link, and its sphere's place (3,) [m]."""
 
     distance: float
     step: int
@@ -40,7 +40,7 @@ class Collision:
         grid: Grid | None = None,
         between: int = 1,
     ) -> None:
-        """margin [m]; grid: where clouds are looked up, None for shapes alone. ValueError for numbers that cannot be."""
+        """margin [m]; grid: where clouds are looked up, None for shapes alone. Raises ValueError for bad numbers."""
         if not (margin > 0 and weight >= 0 and between >= 0):
             raise ValueError(f"margin {margin}, weight {weight}, between {between}; expected > 0, >= 0 and >= 0")
         self.robot, self.grid, self.between = robot, grid, between
@@ -81,10 +81,10 @@ class Collision:
         return distance - self.robot.radii
 
     @torch.no_grad()
-    def clearance(self, commands: Tensor) -> Clearance:
+    def clearance(self, commands: Tensor | np.ndarray) -> Clearance:
         """Where a plan (H, A) comes nearest to anything."""
         _, _, position, *around = (tensor[None] for tensor in self.data)
-        swept = self._sweep(commands[None], position)
+        swept = self._sweep(torch.as_tensor(commands, dtype=position.dtype)[None], position)
         distance = self._distances(swept, *around)[0]
         index = int(distance.argmin())
         row, sphere = divmod(index, distance.shape[1])

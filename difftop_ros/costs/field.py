@@ -56,8 +56,7 @@ class Grid:
         for x in (0, 1):
             for y in (0, 1):
                 for z in (0, 1):
-                    weight = 1.0
-                    for axis, far in enumerate((x, y, z)):
-                        weight = weight * (share[..., axis] if far else 1.0 - share[..., axis])
+                    sides = zip(share.unbind(-1), (x, y, z), strict=True)
+                    weight = torch.stack([part if far else 1.0 - part for part, far in sides]).prod(0)
                     total = total + weight * flat.gather(1, first + x * strides[0] + y * strides[1] + z * strides[2])
         return total.view(points.shape[:-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -128,7 +129,7 @@ class RobotModel:
         return (poses @ self._centres[:, :, None]).squeeze(-1)
 
 
-def _read(path: Path) -> object:
+def _read(path: Path) -> Any:
     """The description as a pytorch_kinematics Chain."""
     import pytorch_kinematics
 
@@ -137,13 +138,13 @@ def _read(path: Path) -> object:
     except (OSError, UnicodeDecodeError) as error:
         raise RobotModelError(f"robot description {str(path)!r} cannot be read: {error}") from None
     if "<robot" in text:
-        build = pytorch_kinematics.build_chain_from_urdf
-        text = text.encode()  # a declared encoding is refused in a str
+        build: Any = pytorch_kinematics.build_chain_from_urdf
+        given: str | bytes = text.encode()  # a str may declare no encoding
     elif "<mujoco" in text:
-        build = pytorch_kinematics.build_chain_from_mjcf
+        build, given = pytorch_kinematics.build_chain_from_mjcf, text
     else:
         raise RobotModelError(f"{path} is neither URDF (<robot>) nor MJCF (<mujoco>); xacro must be expanded first")
     try:
-        return build(text)
+        return build(given)
     except Exception as error:  # the library raises whatever its parsers raise
         raise RobotModelError(f"{path} cannot be read as a robot: {' '.join(str(error).split())[:200]}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import (
     DecoderOptions,
     OwnOptions,
@@ -42,7 +41,6 @@ __all__ = [
     "Encoding",
     "Noise",
     "OwnOptions",
-    "PlanResult",
     "Policy",
     "PolicyConfig",
     "PolicyError",

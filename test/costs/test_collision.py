@@ -1,4 +1,4 @@
-"""The collision term: zero when clear, a gradient that leads away, sees between the steps, and says where it is near."""
+"""The collision term: zero when clear, a gradient that leads away, sees between steps, says where it is near."""
 
 from __future__ import annotations
 

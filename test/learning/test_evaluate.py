@@ -17,7 +17,8 @@ from difftop_ros.learning.evaluate import Evaluation, Outcome, evaluate, shifted
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.run import evaluate_model
 from difftop_ros.paths import share_path
-from difftop_ros.policies import DifftopNet, PlanResult, Policy
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.policies import DifftopNet, Policy
 from difftop_ros.sim import make_expert
 from difftop_ros.sim.robot import SimulatedRobot
 

@@ -355,7 +355,7 @@ def test_a_stream_is_judged_by_its_age_now_not_at_the_synchronised_time() -> Non
 
 
 def test_streams_count_as_renewed_when_each_has_delivered_again() -> None:
-    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, "receive", 1.0)
+    buffers = StreamBuffers({"/joints": "a/msg/A", "/cloud": "b/msg/B"}, {"/joints", "/cloud"}, 1.0)
     told: list[int] = []
     buffers.listener = told.append
     buffers.push("/joints", b"", 1)

@@ -104,7 +104,7 @@ class Robot:
 
     def make(self, mode: str = "velocity", want: float = 0.3, fault: str = "", **changes: Any) -> Run:
         contract = parse_contract(CONTRACT.format(mode=mode))
-        streams = StreamBuffers({TOPIC: "sensor_msgs/msg/JointState"}, "header", 1.0)
+        streams = StreamBuffers({TOPIC: "sensor_msgs/msg/JointState"}, (), 1.0)
         self.push(streams)
         self.worker = Worker(contract, want)
         self.worker.fault = fault

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.mujoco.camera import CameraRenderer
 
 SAMPLES = 4000  # per shape; their gaps are below the centimetre on a robot's links
 _KINDS = mujoco.mjtGeom
@@ -35,7 +36,8 @@ class _Part:
 def cover(path: str | Path, count: int = 48, skip: tuple[str, ...] = ()) -> dict[str, list[list[float]]]:
     """Link name -> rows [x, y, z, radius] [m] in the link's frame, `count` spheres in all, at least one per shape.
 
-    Links that no joint moves are left out, and those in `skip`. Raises SimError for a description without shapes, or with more of them than `count`.
+    Links that no joint moves are left out, and those in `skip`. Raises SimError for a description that cannot be read,
+    has no shapes, or has more of them than `count`.
     """
     try:
         model = mujoco.MjModel.from_xml_path(str(path))
@@ -128,3 +130,36 @@ def _sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
     """A sphere around `points`: its centre is that of the box."""
     centre = _box(points)[0]
     return centre, float(np.linalg.norm(points - centre, axis=1).max())
+
+
+def picture(path: str | Path, spheres: dict[str, list[list[float]]], width: int = 800, height: int = 600) -> np.ndarray:
+    """The robot in its rest pose with its spheres over it, uint8 (height, width, 3) RGB, to be looked at.
+
+    Raises SimError for a link that the description does not have, and where nothing can be drawn.
+    """
+    spec = mujoco.MjSpec.from_file(str(path))
+    bodies = {body.name: body for body in spec.bodies}
+    for link, rows in spheres.items():
+        if link not in bodies:
+            raise SimError(f"{path} has no link '{link}'; it has {sorted(bodies)}")
+        for x, y, z, radius in rows:
+            bodies[link].add_geom(
+                type=_KINDS.mjGEOM_SPHERE, pos=[x, y, z], size=[radius, 0, 0], rgba=[0.1, 0.4, 0.9, 0.35],
+                contype=0, conaffinity=0, mass=0,
+            )  # fmt: skip
+    stat = spec.compile().stat
+    back = np.array([0.6, -0.7, 0.4])
+    right = np.cross([0, 0, 1], back)
+    spec.worldbody.add_camera(
+        name="spheres", pos=stat.center + 1.2 * stat.extent * back, fovy=45, xyaxes=[*right, *np.cross(back, right)]
+    )
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
+    spec.worldbody.add_light(pos=stat.center + [0, 0, 2 * stat.extent], dir=[0.2, 0.3, -1])
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    renderer = CameraRenderer(model, width, height)
+    try:
+        return renderer.render(data, "spheres")[0]
+    finally:
+        renderer.close()
