@@ -14,7 +14,7 @@ import pytest
 from difftop_ros.contract import load_contract
 from difftop_ros.data import find_bags, ingest, open_bag
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config" / "panda_table.yaml"
 CHECK = """
 import argparse, sys

@@ -85,7 +85,7 @@ def test_runs_until_interrupted_and_leaves_no_process_behind(
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     process = spawn([sys.executable, str(program)], "--model", str(small_model),
-                    env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])})  # fmt: skip
+                    env={"PYTHONPATH": str(Path(__file__).resolve().parents[3])})  # fmt: skip
     robot.until(lambda: len(robot.commands) > 30, 60, "commands")
     process.wait_for("lost", 20)
     family = descendants(process.pid)
