@@ -82,6 +82,12 @@ class StatusLine:
         if not last and not self.due():
             return
         self._next = time.monotonic() + self._every_s
+        try:
+            self._put(text, last)
+        except OSError:  # the terminal is gone (an ssh session that dropped): what is shown there must not end the work
+            self._next = float("inf")
+
+    def _put(self, text: str, last: bool) -> None:
         if not self._live_stream:
             print(text, file=self._stream, flush=True)
             return

@@ -1,27 +1,29 @@
-"""Ctrl-C and SIGTERM for work that ends between steps. What is kept then is the work's own business."""
+"""Signals that ask work to end between its steps. What is kept then is the work's own business."""
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 import threading
 from typing import Any
 
+from difftop_ros import signals
+
 
 class EndSignals:
-    """While entered, the first SIGINT or SIGTERM sets the event, so that work ends between steps; the next: at once."""
+    """While entered, the first ending signal sets the event, so that work ends between steps; the next: at once."""
 
     def __enter__(self) -> threading.Event:
         self._asked = threading.Event()
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = signals.catch(self._on_signal)
         return self._asked
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._asked.is_set():
             raise KeyboardInterrupt
         self._asked.set()
-        print("stopping after this step (Ctrl-C again: at once)", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            print("stopping after this step (Ctrl-C again: at once)", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        signals.restore(self._before)

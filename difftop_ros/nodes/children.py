@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from difftop_ros import signals
 from difftop_ros.errors import UserError
 
 TAIL_LINES = 12
@@ -103,18 +104,17 @@ def _port_is_free(port: int) -> bool:
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT, SIGTERM or SIGHUP arrived; the first one wins and starts the clean-up, later ones are ignored."""
+    """An ending signal arrived; the first one wins and starts the clean-up, later ones are ignored."""
 
 
 class SignalsAsException:
-    """Within the `with` block the three signals raise Interrupted in the main thread, once; afterwards as before."""
+    """Within the `with` block the ending signals raise Interrupted in the main thread, once; afterwards as before."""
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> SignalsAsException:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._raise)
+        self._before = signals.catch(self._raise)
         return self
 
     def resume(self) -> None:
@@ -132,8 +132,7 @@ class SignalsAsException:
             signal.signal(number, signal.SIG_IGN)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        signals.restore(self._before)
 
 
 def wait_until(

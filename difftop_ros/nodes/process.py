@@ -5,11 +5,11 @@ Our own signal handlers stand in place of rclpy's, which would shut the context 
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from difftop_ros import signals
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.environment import prepare
 
@@ -19,8 +19,8 @@ TURN_S = 0.1
 class Program(Protocol):
     """What a node does beside its callbacks."""
 
-    def turn(self, signals: int) -> bool:
-        """Called at least every 0.1 s with the number of SIGINT and SIGTERM so far; False when it is over."""
+    def turn(self, asked: int) -> bool:
+        """Called at least every 0.1 s with how many ending signals (signals.ENDING) came; False when it is over."""
         ...
 
     def end(self) -> int:
@@ -65,10 +65,7 @@ def _run(
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 
     received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda which, _: received.append(which))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = signals.catch(lambda which, _: received.append(which))
     node = program = executor = None
     code = 0
     try:
@@ -90,8 +87,7 @@ def _run(
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.restore(before)
     return code
 
 

@@ -25,6 +25,7 @@ from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObs
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
+from difftop_ros.signals import ENDING
 
 START_S = 120.0
 PREPARE_S = 600.0  # more for a solve that is compiled first
@@ -246,7 +247,8 @@ class _Server:
 
 def _serve(pipe: Connection, options: WorkerOptions) -> None:
     """Main function of the planner's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides when to end
+    for number in set(ENDING) - {signal.SIGTERM}:  # they reach the whole group; the node decides when to end
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     _Server(pipe, options).run()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from difftop_ros.signals import ENDING
 
 NODES = ("policy.node", "recorder.node", "trainer.node", "simulation.mujoco.node")
 
@@ -26,7 +29,8 @@ def test_arguments_that_ros_cannot_read_are_one_sentence(node: str, spawn: Calla
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.process import named, run_node
 
@@ -50,13 +54,23 @@ sys.exit(run_node(named("tested"), Program, []))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_ends_the_program_while_messages_can_be_sent(number: int, spawn: Callable[..., Any]) -> None:
     process = spawn([sys.executable, "-c", PROGRAM, "run"])
     process.wait_for("turning")
     process.popen.send_signal(number)
     assert process.wait(20) == 5
     assert process.output().splitlines() == ["turning", "end True"]
+
+
+def test_nohup_is_respected(spawn: Callable[..., Any]) -> None:
+    process = spawn([sys.executable, "-c", PROGRAM, "nohup"])
+    process.wait_for("turning")
+    process.popen.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.popen.wait(1.0)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 5
 
 
 @pytest.mark.parametrize(

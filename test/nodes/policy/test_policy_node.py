@@ -1,6 +1,8 @@
 """The policy node in a process of its own, over real DDS, beside a robot double: what it refuses, holds and sends."""
 
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
+from difftop_ros.signals import ENDING
 
 NODE = "difftop_ros.nodes.policy.node"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
@@ -268,3 +272,21 @@ def test_a_check_of_another_package_is_asked_and_a_misspelt_one_refused(
     assert "does without its checks ['measurement', 'position', 'tracking']" in process.output()
     assert process.interrupt() == 0
     assert robot.commands == []
+
+
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: signal.Signals(number).name)
+def test_an_ending_signal_in_motion_decelerates_and_leaves_the_robot_at_rest(
+    number: int, small_model: Path, robot: Any, spawn: Any
+) -> None:
+    entry = (  # whatever started the tests, the node is not under nohup
+        f"import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); from {NODE} import main; sys.exit(main())"
+    )
+    process = spawn([sys.executable, "-c", entry], "--ros-args", "-p", f"model:={small_model}", "-p", "autostart:=true")
+    robot.until(lambda: len(robot.commands) > 40, 60, "commands")
+    process.popen.send_signal(number)
+    assert process.wait(15) == 0
+    time.sleep(0.2)  # what was acknowledged has arrived; its callback may still wait in this process
+    path = positions(robot)
+    assert np.abs(np.diff(path, axis=0)).max() <= 2.0 / 50 + 1e-6
+    assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
+    np.testing.assert_allclose(np.diff(path[-2:], axis=0), 0.0, atol=1e-6)

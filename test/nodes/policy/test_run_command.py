@@ -1,12 +1,17 @@
 """`difftop run`: its arguments, its sentences, its exit codes, and that it leaves nothing behind."""
 
 import argparse
+import contextlib
 import os
+import pty
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from difftop_ros.commands import run
@@ -98,3 +103,35 @@ def test_runs_until_interrupted_and_leaves_no_process_behind(
         os.kill(process.pid, 9)
         process.wait(10)
     wait_gone(family)
+
+
+def test_a_terminal_that_closes_leaves_the_robot_at_rest(small_model: Path, robot: Any, tmp_path: Path) -> None:
+    """As when an ssh session drops: SIGHUP to all processes of the terminal, and every write to it fails."""
+    program = tmp_path / "program.py"
+    program.write_text("import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + PROGRAM)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, str(program), "--model", str(small_model)], env)
+    try:
+        # what it writes must be read, or it would wait for a full terminal
+        threading.Thread(target=read_all, args=(terminal,), daemon=True).start()
+        robot.until(lambda: len(robot.commands) > 40, 60, "commands")
+        family = descendants(pid)
+        os.close(terminal)
+        robot.until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid or not Path(f"/proc/{pid}").exists(), 15, "its end")
+        wait_gone(family)
+        time.sleep(0.2)
+        path = np.array([message.position for _, message in list(robot.commands)])
+        assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
+        np.testing.assert_allclose(np.diff(path[-2:], axis=0), 0.0, atol=1e-6)
+    finally:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGKILL)
+
+
+def read_all(terminal: int) -> None:
+    """Reads until the terminal is closed."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
