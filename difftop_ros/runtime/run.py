@@ -22,7 +22,16 @@ from difftop_ros.runtime.plan import PlanBuffer, TimedPlan
 from difftop_ros.runtime.planner import ObserveAndSolve, PlannerLoop
 from difftop_ros.runtime.streams import JointReader, Renewed, StreamBuffers
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker
-from difftop_ros.safety import Check, CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
+from difftop_ros.safety import (
+    Belief,
+    Check,
+    CommandGate,
+    GateSettings,
+    HoldSupervisor,
+    MotionLimits,
+    MotionShaper,
+    make_checks,
+)
 
 OnResult = Callable[[PlanResult, TimedPlan | None], None]
 
@@ -76,6 +85,7 @@ class Run:
         worker.observe(streams.request(source.now_ns(), facts.obs_steps, step_s))
         limits = MotionLimits.of(contract.command, contract.control_rate_hz)
         gate = CommandGate(limits, settings.make_checks(joints.max_age_ms))
+        joints.believe(Belief(limits))
         reading = joints.read(source.now_ns())
         start, why = gate.start_position(reading.position)
         if reading.fault or start is None:

@@ -17,6 +17,7 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.messages import StaleObservation
 from difftop_ros.messages.types import header_stamp
+from difftop_ros.safety.belief import Belief
 
 MAX_KEPT = 64
 Deserialize = Callable[[bytes, str], Any]
@@ -141,7 +142,7 @@ class Renewed:
 
 @dataclass(frozen=True)
 class JointReading:
-    """Newest measured positions (A,) [unit] in command order, their age [ms], and why they cannot be used ('' if)."""
+    """Believed positions (A,) [unit] in command order, the newest's age [ms], why that is not used ('' if it is)."""
 
     position: np.ndarray
     age_ms: float
@@ -149,7 +150,10 @@ class JointReading:
 
 
 class JointReader:
-    """The measured positions of the commanded joints, from the newest JointState messages."""
+    """The measured positions of the commanded joints, from the newest JointState messages.
+
+    A Belief, if there is one, judges them: what is not believed is a fault, and the last believed pose stands for it.
+    """
 
     def __init__(self, contract: Contract, buffers: StreamBuffers, deserialize: Deserialize) -> None:
         self._buffers, self._deserialize = buffers, deserialize
@@ -166,10 +170,17 @@ class JointReader:
         self._position = np.full(len(self._names), np.nan)
         self._seen: dict[str, int] = {}
         self._fault: dict[str, str] = {}
+        self._doubt = ""
+        self._belief: Belief | None = None
+
+    def believe(self, belief: Belief) -> None:
+        """Let `belief` judge what is read from now on, beginning with the newest message."""
+        self._belief, self._doubt = belief, ""
+        self._seen.clear()
 
     def read(self, time_ns: int) -> JointReading:
         """Positions (A,) [unit] and the age [ms] of the oldest message they come from."""
-        age_ms = 0.0
+        age_ms, renewed_ns = 0.0, 0
         for topic, joints in self._where.items():
             message = self._buffers.newest(topic)
             if message is None:
@@ -177,9 +188,15 @@ class JointReader:
             if self._seen.get(topic) != message.number:
                 self._seen[topic] = message.number
                 self._fault[topic] = self._take(topic, joints, self._deserialize(message.raw, message.kind))
+                renewed_ns = max(renewed_ns, message.stamp_ns)
             age_ms = max(age_ms, (time_ns - message.stamp_ns) / 1e6)
         fault = next((f for f in self._fault.values() if f), "")
-        return JointReading(self._position.copy(), age_ms, fault)
+        if self._belief is None:
+            return JointReading(self._position.copy(), age_ms, fault)
+        if renewed_ns and not fault:
+            self._doubt = self._belief.judge(self._position, renewed_ns)
+        believed = self._position if self._belief.position is None else self._belief.position
+        return JointReading(believed.copy(), age_ms, fault or self._doubt)
 
     def _take(self, topic: str, joints: list[int], message: Any) -> str:
         names = list(message.name)
