@@ -52,7 +52,7 @@ demo: setup
 	@$(BIN)/difftop demo $(DEMO_ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(or $(TESTS),test)
+	@$(BIN)/python -m pytest -n logical $(or $(TESTS),test)
 
 pipeline: setup
 	@$(BIN)/difftop pipeline $(PIPELINE_ARGS)
