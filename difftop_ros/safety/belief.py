@@ -20,6 +20,7 @@ AGAIN = 5  # plausible readings in a row after which a pose is believed again
 class Belief:
     """Judges positions in order of time; `position` is the last believed one, None before the first.
 
+    The first AGAIN readings settle where the robot is: a jump among them begins anew, as nothing follows them yet.
     After a reading that cannot be true nothing is believed until AGAIN readings in a row lie where the joints can have
     got to, from the last believed pose in the time since the reading before: how long a false reading lasts does not
     make it true, and a robot that is really elsewhere must be activated anew. Time that goes back (a simulation's
@@ -33,17 +34,22 @@ class Belief:
         self.position: np.ndarray | None = None
         self._stamp_ns = 0
         self._good = AGAIN
+        self._settled = 0
 
     def judge(self, position: np.ndarray, stamp_ns: int) -> str:
         """Why `position` (A,) [unit], measured at `stamp_ns` [ns], is not believed; '' if it is."""
         if self.position is not None and stamp_ns < self._stamp_ns - round(BACK_S * 1e9):
-            self.position, self._stamp_ns, self._good = None, stamp_ns, AGAIN
+            self.position, self._stamp_ns, self._good, self._settled = None, stamp_ns, AGAIN, 0
         passed_s = min(max((stamp_ns - self._stamp_ns) / 1e9, SHORTEST_S), LONGEST_S)
         self._stamp_ns = max(stamp_ns, self._stamp_ns)
-        reason = self._outside(position) or self._jumped(position, passed_s)
-        if reason:
+        outside = self._outside(position)
+        jumped = "" if outside else self._jumped(position, passed_s)
+        if jumped and self._settled < AGAIN:
+            jumped, self._settled = "", 0
+        if outside or jumped:
             self._good = 0
-            return reason
+            return outside or jumped
+        self._settled += 1
         self._good += 1
         if self._good < AGAIN:
             return f"the joints' positions are plausible again, {self._good} of {AGAIN} readings in a row"

@@ -27,8 +27,17 @@ MS = 1_000_000
 def settled() -> Belief:
     """A belief in REST at 1 s."""
     belief = Belief(LIMITS)
-    assert belief.judge(REST, 1000 * MS) == ""
+    assert all(belief.judge(REST, (1000 - 10 * step) * MS) == "" for step in reversed(range(AGAIN)))
     return belief
+
+
+def test_a_jump_among_the_first_readings_begins_anew() -> None:
+    belief = Belief(LIMITS)
+    assert [belief.judge(REST, 0), belief.judge(np.zeros(2), 10 * MS)] == ["", ""]
+    np.testing.assert_array_equal(belief.position, np.zeros(2))
+    for step in range(2, 2 + AGAIN):
+        assert belief.judge(np.zeros(2), 10 * step * MS) == ""
+    assert "from where it was" in belief.judge(REST, 100 * MS)
 
 
 def test_zeros_in_mid_run_are_not_believed_however_long_they_last() -> None:
