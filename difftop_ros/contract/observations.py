@@ -253,7 +253,7 @@ _asked: set[str] = set()
 
 
 def register_kind(kind: str, observation: type[Observation]) -> None:
-    """Let contracts use `kind`. Raises UserError when another class has it, or the class says another kind."""
+    """Let contracts use `kind`. Raises UserError when another class has it, or this one lacks its kind or shape."""
     known = KINDS.get(kind, observation)
     if known is not observation:
         where = f"{known.__module__}.{known.__name__}"
@@ -262,6 +262,8 @@ def register_kind(kind: str, observation: type[Observation]) -> None:
         raise UserError(
             f"{observation.__name__} is to be of kind '{kind}' but does not say so; write kind: Literal['{kind}']"
         )
+    if observation.shape is Observation.shape:
+        raise UserError(f"{observation.__name__} does not say the shape of its frames; give it a property 'shape'")
     KINDS[kind] = observation
 
 
