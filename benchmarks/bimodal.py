@@ -37,8 +37,8 @@ observations:
   state: {kind: joint_state, topic: /toy/state, joints: [x, y], max_age_ms: 200}
 episode: {max_seconds: 5}
 """
-SHARED: dict[str, Any] = {"horizon": 8, "latent": 64}
-DIFFTOP = {"bc_width": 64, "prior_width": 64, "posterior_width": 64, "cost_width": 64, "code": 4, "cost_outputs": 32,
+SHARED: dict[str, Any] = {"horizon": 8, "features": 64}
+DIFFTOP = {"bc_width": 64, "prior_width": 64, "posterior_width": 64, "cost_width": 64, "latent": 4, "cost_outputs": 32,
            "state": 32}  # fmt: skip
 POLICIES: dict[str, dict[str, Any]] = {
     "bc": {"policy": "bc"},
@@ -47,8 +47,8 @@ POLICIES: dict[str, dict[str, Any]] = {
     "diffusion": {"policy": "diffusion"},
     "residual on bc": {"policy": "residual"},
     "difftop": {"policy": "difftop"},
-    "difftop, 4 code modes": {"policy": "difftop", "code_modes": 4},
-    "difftop, best of 8 codes": {"policy": "difftop", "code_samples": 8},
+    "difftop, 4 latent modes": {"policy": "difftop", "latent_modes": 4},
+    "difftop, best of 8 latents": {"policy": "difftop", "latent_samples": 8},
     "difftop, latent dynamics": {"policy": "difftop", "dynamics": "latent"},
     "difftop on diffusion": {"policy": "difftop", "base": "diffusion"},
 }

@@ -9,7 +9,7 @@ bench`); a row each, on standard output:
     difftop bag ingest runs/unseen/bags --contract config/metaworld_cloud.yaml --out runs/unseen/dataset
     python -m benchmarks.plan_errors runs/unseen/dataset runs/bench/cells/*peg-insert-side*cloud*
 
-base, plan: mean squared errors of scaled chunks, as at run time. Of DiffTOP also, told: with the code that the
+base, plan: mean squared errors of scaled chunks, as at run time. Of DiffTOP also, told: with the latent that the
 posterior finds in the expert's own chunk, which nothing at run time knows; best mode: with that of the prior's modes
 nearest to it; right: how often that is the mode taken at run time.
 """
@@ -46,9 +46,9 @@ def errors(net: PolicyNet, obs: dict[str, Tensor], actions: Tensor) -> dict[str,
     found = {"base": off(base), "plan": off(net.plan(encoding, origin).actions)}
     if not isinstance(net, DifftopNet):
         return found
-    code, log_variance = net.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
+    latent, log_variance = net.posterior(torch.cat([encoding.features, expert.flatten(1)], dim=1))
     weights, means, log_variances = net.prior_modes(encoding, base)
-    nearest, taken = divergences(code, log_variance, means, log_variances).argmin(1), weights.argmax(1)
+    nearest, taken = divergences(latent, log_variance, means, log_variances).argmin(1), weights.argmax(1)
 
     def solved(with_code: Tensor) -> float:
         problem = net.problem(encoding, with_code, base, box)
@@ -56,8 +56,8 @@ def errors(net: PolicyNet, obs: dict[str, Tensor], actions: Tensor) -> dict[str,
 
     return {
         **found,
-        "told": solved(code),
-        "best mode": solved(means[torch.arange(len(code)), nearest]),
+        "told": solved(latent),
+        "best mode": solved(means[torch.arange(len(latent)), nearest]),
         "right": float((nearest == taken).float().mean()),
     }
 

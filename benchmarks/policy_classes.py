@@ -5,7 +5,7 @@ a camera is `difftop bench imitation`'s to say. Demonstrations are those of the 
 
     python -m benchmarks.policy_classes --policies bc diffusion difftop
     python -m benchmarks.policy_classes --tasks push-v3 --policies difftop difftop:proximal=0.5 --seeds 0 1 2
-    python -m benchmarks.policy_classes --why --tasks basketball-v3 --policies difftop difftop:code_modes=8 --seeds 0
+    python -m benchmarks.policy_classes --why --tasks basketball-v3 --policies difftop difftop:latent_modes=8 --seeds 0
 
 With --why nothing is run in closed loop: it says where a plan's error comes from, at the states that the expert goes
 through in the demonstrations and from unseen starts.

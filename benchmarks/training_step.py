@@ -31,7 +31,7 @@ POLICIES = [
     "residual",
     "difftop",
     "difftop:base=diffusion",
-    "difftop:base=diffusion,code_modes=8",
+    "difftop:base=diffusion,latent_modes=8",
     "difftop:dynamics=latent",
 ]
 
@@ -63,7 +63,7 @@ def encoding(net: PolicyNet, obs: dict[str, Tensor]) -> Callable[[], None]:
 
     def step() -> None:
         net.zero_grad()
-        net.encode(obs).latent.square().sum().backward()
+        net.encode(obs).features.square().sum().backward()
 
     return step
 

@@ -29,7 +29,7 @@ class Nearest(Decoder):
 
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
         """The blend (B, H, A)."""
-        distance = torch.cdist(encoding.latent, self.places).square() / self.places.shape[1]
+        distance = torch.cdist(encoding.features, self.places).square() / self.places.shape[1]
         return torch.einsum("bn,nha->bha", (-self.sharpness * distance).softmax(1), self.chunks)
 
 

@@ -1,4 +1,4 @@
-"""From observation frames to one latent vector: point clouds, images and joint readings, fused by concatenation."""
+"""From observation frames to one vector of features: clouds, images and joint readings, fused by concatenation."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class JointEncoder(nn.Module):
 
 
 class ObservationEncoder(nn.Module):
-    """One encoder per observation key, applied to each of the `obs_steps` frames, concatenated, projected to `latent`.
+    """One encoder per observation key, applied to each of the `obs_steps` frames, concatenated, then projected.
 
     spec: key -> ('vector' | 'cloud' | 'image', frame shape). image: 'cnn' (small, spatial softmax) or 'resnet18'; every
     camera has its own. fused=False leaves the projection out, for policies that fuse the frames in their own way.
@@ -112,7 +112,7 @@ class ObservationEncoder(nn.Module):
         self,
         spec: Mapping[str, tuple[str, tuple[int, ...]]],
         obs_steps: int,
-        latent: int,
+        features: int,
         point_widths: Sequence[int],
         image_widths: Sequence[int],
         keypoints: int,
@@ -135,7 +135,9 @@ class ObservationEncoder(nn.Module):
             else:
                 self.encoders[key] = ImageEncoder(shape[2], image_widths, 2 * keypoints, feature, image_sharpness)
         if fused:
-            self.fuse = nn.Sequential(nn.Linear(self.frame_size * obs_steps, latent), nn.LayerNorm(latent), nn.SiLU())
+            self.fuse = nn.Sequential(
+                nn.Linear(self.frame_size * obs_steps, features), nn.LayerNorm(features), nn.SiLU()
+            )
 
     def streams(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """obs[key] (B, obs_steps, ...) normalised float -> per key (B, obs_steps, feature)."""
@@ -150,9 +152,9 @@ class ObservationEncoder(nn.Module):
         return features
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """obs[key] (B, obs_steps, ...) normalised float -> latent (B, latent)."""
+        """obs[key] (B, obs_steps, ...) normalised float -> features (B, features)."""
         return self.fused(self.streams(obs))
 
     def fused(self, streams: Sequence[Tensor]) -> Tensor:
-        """What `streams` gave -> latent (B, latent)."""
+        """What `streams` gave -> features (B, features)."""
         return self.fuse(torch.cat([stream.flatten(1) for stream in streams], dim=1))

@@ -11,7 +11,7 @@ from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, T
 
 
 class BcDecoder(Decoder, nn.Sequential):
-    """Perceptron from the latent to the chunk."""
+    """Perceptron from the features to the chunk."""
 
     def __init__(self, sizes: Sizes, options: BcOptions) -> None:
         width = options.bc_width
@@ -21,12 +21,12 @@ class BcDecoder(Decoder, nn.Sequential):
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """Squared error."""
-        total = squared_error(self(encoding.latent).view(-1, *self.shape), expert, weight)
+        total = squared_error(self(encoding.features).view(-1, *self.shape), expert, weight)
         return TrainingLoss(total, {"base_mse": total.detach()})
 
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
         """The one chunk it knows."""
-        return self(encoding.latent).view(-1, *self.shape)
+        return self(encoding.features).view(-1, *self.shape)
 
 
 class ZeroDecoder(Decoder):
@@ -43,4 +43,4 @@ class ZeroDecoder(Decoder):
 
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
         """Zeros."""
-        return encoding.latent.new_zeros(len(encoding.latent), *self.shape)
+        return encoding.features.new_zeros(len(encoding.features), *self.shape)

@@ -118,12 +118,12 @@ class DifftopOptions(RefiningOptions):
                         "for latent dynamics; the others: docs/reference/trajopt.md")  # fmt: skip
     iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
     cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
-    code: int = Field(8, ge=1, description="size of the CVAE's code, which says what the observation leaves open")
-    code_modes: int = Field(1, ge=1, description="modes of the prior over codes: 1 is a Gaussian, more can tell "
+    latent: int = Field(8, ge=1, description="size of the CVAE's latent, which says what the observation leaves open")
+    latent_modes: int = Field(1, ge=1, description="modes of the prior over latents: 1 is a Gaussian, more can tell "
                             "several good ways apart")  # fmt: skip
-    code_samples: int = Field(1, ge=1, description="codes tried per plan; the plan of lowest cost is kept, and the "
+    latent_samples: int = Field(1, ge=1, description="latents tried per plan; the plan of lowest cost is kept, and the "
                               "cost is trained to tell")  # fmt: skip
-    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the code")
+    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the latent")
     prior_width: int = Field(256, ge=1, description="width of the prior's hidden layer")
     posterior_width: int = Field(256, ge=1, description="width of the posterior's hidden layer")
     cost_width: int = Field(256, ge=1, description="width of the cost's hidden layers, and of the dynamics'")

@@ -133,7 +133,7 @@ class PolicyConfig(Options):
         "relative", description="plan offsets from the measured joint positions, or the positions themselves; "
         "velocity and increment commands are always absolute"
     )  # fmt: skip
-    latent: int = Field(128, ge=1, description="size of the encoded observation")
+    features: int = Field(128, ge=1, description="size of the encoded observation")
     point_widths: tuple[int, ...] = Field((64, 64, 128), min_length=1, description="layers of the point encoder")
     image_widths: tuple[int, ...] = Field((16, 32, 64), description="channels of the small image encoder, three")
     keypoints: int = Field(16, ge=1, description="places that each encoder of points or images looks for")

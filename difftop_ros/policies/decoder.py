@@ -41,14 +41,14 @@ class TrainingLoss:
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoded observation window: latent (B, latent), all frames fused; frames (B, obs_steps, F), frame by frame."""
+    """An encoded observation window: features (B, features) of all frames; frames (B, obs_steps, F) one by one."""
 
-    latent: Tensor
+    features: Tensor
     frames: Tensor
 
     def repeat(self, times: int) -> Encoding:
         """Each sample `times` times in a row."""
-        return Encoding(self.latent.repeat_interleave(times, 0), self.frames.repeat_interleave(times, 0))
+        return Encoding(self.features.repeat_interleave(times, 0), self.frames.repeat_interleave(times, 0))
 
 
 class Noise:

@@ -1,9 +1,9 @@
 """The DiffTOP imitation policy: a conditional VAE whose decoder is the trajectory optimiser.
 
-arXiv 2402.05421, section on imitation: a posterior q(code | o, a_expert) and a prior p(code | o); the decoder
-minimises a learned cost c(a | h(o), code) starting from a base policy's action; loss = ||a* - a_expert||^2 + beta KL.
+arXiv 2402.05421, section on imitation: a posterior q(latent | o, a_expert) and a prior p(latent | o); the decoder
+minimises a learned cost c(a | h(o), latent) starting from a base policy's action; loss = ||a* - a_expert||^2 + beta KL.
 Different from the published code: every sample is its own problem, the box is in the solver, the gradient is that of
-the solution (implicit), a proximal term ties the plan to the base, and the code at run time is the prior's mean, or
+the solution (implicit), a proximal term ties the plan to the base, and the latent at run time is the prior's mean, or
 the best of several by learned cost. With `dynamics` 'latent' the cost is that of a rollout, as in the paper's text.
 """
 
@@ -32,7 +32,7 @@ from difftop_ros.trajopt import (
     solve,
 )
 
-OTHER_CODES = 4  # codes of the prior that a plan is ranked against in training
+OTHER_LATENTS = 4  # latents of the prior that a plan is ranked against in training
 RANK_WEIGHT = 0.1
 
 
@@ -50,27 +50,27 @@ class DifftopNet(PolicyNet):
         actions, variables = self.shape[1], self.shape[0] * self.shape[1]
         # where the base chooses among several ways the prior sees its chunk, to stay on the way that was chosen
         self.prior_sees_base = config.decoder.chooses
-        known = config.latent + (variables if self.prior_sees_base else 0)
-        if own.code_modes > 1:
-            self.prior = MixtureHead(known, own.prior_width, own.code, own.code_modes)
+        known = config.features + (variables if self.prior_sees_base else 0)
+        if own.latent_modes > 1:
+            self.prior = MixtureHead(known, own.prior_width, own.latent, own.latent_modes)
         else:
-            self.prior = GaussianHead(known, own.prior_width, own.code)
-        self.posterior = GaussianHead(config.latent + variables, own.posterior_width, own.code)
+            self.prior = GaussianHead(known, own.prior_width, own.latent)
+        self.posterior = GaussianHead(config.features + variables, own.posterior_width, own.latent)
         if own.dynamics == "latent":
-            self.cost = RolloutCost(actions, config.latent, own.code, own.state, own.cost_width, own.cost_outputs)
+            self.cost = RolloutCost(actions, config.features, own.latent, own.state, own.cost_width, own.cost_outputs)
         else:
-            self.cost = ChunkCost(variables, config.latent + own.code, own.cost_width, own.cost_outputs)
+            self.cost = ChunkCost(variables, config.features + own.latent, own.cost_width, own.cost_outputs)
         self._prepared: PreparedSolver | None = None
 
-    def problem(self, encoding: Encoding, code: Tensor, base: Tensor, box: Box) -> Problem:
+    def problem(self, encoding: Encoding, latent: Tensor, base: Tensor, box: Box) -> Problem:
         """The trajectory optimisation problem a plan solves, in scaled actions."""
         objective: ActionChunk | LatentRollout
         if isinstance(self.cost, ChunkCost):
             objective = ActionChunk(self.cost)
-            context: tuple[Tensor, ...] = (self.cost.prepare(torch.cat([encoding.latent, code], dim=1)),)
+            context: tuple[Tensor, ...] = (self.cost.prepare(torch.cat([encoding.features, latent], dim=1)),)
         else:
             objective = LatentRollout(self.cost.dynamics, self.cost.stage, self.cost.final)
-            context = (self.cost.start(encoding.latent), code)
+            context = (self.cost.start(encoding.features), latent)
         return Problem(objective, context, *box, reference=base, proximal=self.own.proximal)
 
     def solver_options(self, iterations: int | None = None, deadline_ms: float | None = None) -> SolverOptions:
@@ -97,8 +97,9 @@ class DifftopNet(PolicyNet):
     ) -> Solution:
         """Solve from the base's chunk or the warm start (B, H, A), whichever costs less.
 
-        The code is the mean of the prior's likeliest mode; with code_samples above 1 that one and draws from the prior,
-        of which the plan of lowest cost is kept. terms are added to that cost; after `prepare` those prepared with.
+        The latent is the mean of the prior's likeliest mode; with latent_samples above 1 that one and draws from the
+        prior, of which the plan of lowest cost is kept. terms are added to that cost; after `prepare` those it
+        was prepared with.
         """
         problem, start, times = self.run_time_problem(encoding, origin, noise or Noise(0), terms)
         if warm_start is not None:
@@ -114,15 +115,15 @@ class DifftopNet(PolicyNet):
     def run_time_problem(
         self, encoding: Encoding, origin: Tensor, noise: Noise, terms: Sequence[Added] = ()
     ) -> tuple[Problem, Tensor, int]:
-        """What `plan` solves, from where, and how many codes (rows in a row) each sample has."""
+        """What `plan` solves, from where, and how many latents (rows in a row) each sample has."""
         box = self.scaler.bounds(origin)
         base = self.base_chunk(encoding, box, noise)
-        times = self.own.code_samples
+        times = self.own.latent_samples
         if times == 1:
             return _adding(self.problem(encoding, self.likeliest_code(encoding, base), base, box), terms, 1), base, 1
-        codes = self.codes(encoding, base, times, noise).flatten(0, 1)
+        latents = self.latents(encoding, base, times, noise).flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
-        problem = self.problem(encoding.repeat(times), codes, bases, (low, high))
+        problem = self.problem(encoding.repeat(times), latents, bases, (low, high))
         return _adding(problem, terms, times), bases, times
 
     def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:
@@ -136,8 +137,8 @@ class DifftopNet(PolicyNet):
             self._prepared = prepare(problem, start, self.solver_options(), backend)
 
     def prior_modes(self, encoding: Encoding, base: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p(code | o, base): log weights (B, M), means and log variances (B, M, code); M is 1 for a Gaussian."""
-        known = encoding.latent
+        """p(latent | o, base): log weights (B, M), means and log variances (B, M, latent); M is 1 for a Gaussian."""
+        known = encoding.features
         if self.prior_sees_base:
             known = torch.cat([known, base.flatten(1)], dim=1)
         if isinstance(self.prior, MixtureHead):
@@ -146,12 +147,12 @@ class DifftopNet(PolicyNet):
         return torch.zeros_like(mean[:, :1]), mean[:, None], log_variance[:, None]
 
     def likeliest_code(self, encoding: Encoding, base: Tensor) -> Tensor:
-        """The mean of the prior's likeliest mode, (B, code)."""
+        """The mean of the prior's likeliest mode, (B, latent)."""
         weights, means, _ = self.prior_modes(encoding, base)
         return _row(means, weights.argmax(1))
 
-    def codes(self, encoding: Encoding, base: Tensor, count: int, noise: Noise) -> Tensor:
-        """The likeliest code and count - 1 draws from the prior, (B, count, code)."""
+    def latents(self, encoding: Encoding, base: Tensor, count: int, noise: Noise) -> Tensor:
+        """The likeliest latent and count - 1 draws from the prior, (B, count, latent)."""
         weights, means, log_variances = self.prior_modes(encoding, base)
         batch, modes, size = means.shape
         drawn = noise.uniform(batch, count - 1, like=means)
@@ -162,38 +163,38 @@ class DifftopNet(PolicyNet):
         return torch.cat([_row(means, weights.argmax(1))[:, None], draws], dim=1)
 
     def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
-        """The base's own loss, the plan's squared error with the posterior's code, and the KL to the prior."""
+        """The base's own loss, the plan's squared error with the posterior's latent, and the KL to the prior."""
         of_base = self.base.loss(encoding, expert, weight, box)
         # the base is trained by its own loss alone, so that "its own base" stays a fair baseline
         with torch.no_grad():
             base = self.base.propose(encoding, expert, box)
-        mean, log_variance = self.posterior(torch.cat([encoding.latent, expert.flatten(1)], dim=1))
-        code = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        problem = self.problem(encoding, code, base, box)
+        mean, log_variance = self.posterior(torch.cat([encoding.features, expert.flatten(1)], dim=1))
+        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        problem = self.problem(encoding, latent, base, box)
         solution = solve(problem, problem.clamp(base), self.solver_options())
         plan_loss = squared_error(solution.actions, expert, weight)
         kl = divergence(mean, log_variance, *self.prior_modes(encoding, base))
         total = of_base.total + plan_loss + self.own.kl_weight * kl
         parts = {**of_base.parts, "plan_mse": plan_loss, "kl": kl}
-        if self.own.code_samples > 1:
-            parts["rank"] = self.ranking(encoding, code.detach(), solution.actions.detach(), base, box)
+        if self.own.latent_samples > 1:
+            parts["rank"] = self.ranking(encoding, latent.detach(), solution.actions.detach(), base, box)
             total = total + RANK_WEIGHT * parts["rank"]
         parts["loss"] = total
         parts["cost_drop"] = (solution.initial_cost - solution.final_cost).mean()
         parts["gradient_norm"] = solution.gradient_norm.mean()
         return TrainingLoss(total, {name: value.detach() for name, value in parts.items()})
 
-    def ranking(self, encoding: Encoding, code: Tensor, plan: Tensor, base: Tensor, box: Box) -> Tensor:
-        """InfoNCE over codes: the plan of the expert's `code` should cost less than those of codes from the prior.
+    def ranking(self, encoding: Encoding, latent: Tensor, plan: Tensor, base: Tensor, box: Box) -> Tensor:
+        """InfoNCE over latents: the plan of the expert's latent should cost less than those of the prior's.
 
-        Without it the costs of plans with different codes say nothing about which plan is better. By the envelope
-        theorem the optimal costs are differentiated at fixed plans. The codes learn nothing here: they would flee.
+        Without it the costs of plans with different latents say nothing about which plan is better. By the envelope
+        theorem the optimal costs are differentiated at fixed plans. The latents learn nothing here: they would flee.
         """
-        cost = self.problem(encoding, code, base, box).cost(plan)
-        times = min(self.own.code_samples, OTHER_CODES)
-        codes = self.codes(encoding, base, times, Noise()).detach().flatten(0, 1)
+        cost = self.problem(encoding, latent, base, box).cost(plan)
+        times = min(self.own.latent_samples, OTHER_LATENTS)
+        latents = self.latents(encoding, base, times, Noise()).detach().flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
-        problem = self.problem(encoding.repeat(times), codes, bases, (low, high))
+        problem = self.problem(encoding.repeat(times), latents, bases, (low, high))
         with torch.no_grad():
             plans = solve(problem, bases, self.solver_options()).actions
         costs = torch.cat([cost[:, None], problem.cost(plans).view(-1, times)], dim=1)

@@ -54,15 +54,15 @@ class DiffusionDecoder(Decoder):
         level = torch.randint(0, self.steps, (len(expert),), device=expert.device)
         noisy = training.add_noise(expert, noise, level)
         target = noise if self.target == "epsilon" else expert
-        total = squared_error(self.net(noisy, level, encoding.latent), target, weight)
+        total = squared_error(self.net(noisy, level, encoding.features), target, weight)
         return TrainingLoss(total, {"denoising_mse": total.detach()})
 
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
         """DDIM without added noise: the starting noise alone decides which of several good chunks it becomes."""
         _, sampling = self.schedules()
-        latent = encoding.latent
-        chunk = noise.normal(len(latent), *self.shape, like=latent)
+        features = encoding.features
+        chunk = noise.normal(len(features), *self.shape, like=features)
         for level in sampling.timesteps.tolist():
-            estimate = self.net(chunk, torch.full((len(latent),), level, device=latent.device), latent)
+            estimate = self.net(chunk, torch.full((len(features),), level, device=features.device), features)
             chunk = sampling.step(estimate, level, chunk).prev_sample
         return chunk

@@ -48,7 +48,7 @@ class PolicyNet(nn.Module):
         self.encoder = ObservationEncoder(
             spec,
             config.obs_steps,
-            config.latent,
+            config.features,
             config.point_widths,
             config.image_widths,
             config.keypoints,
@@ -56,7 +56,7 @@ class PolicyNet(nn.Module):
             image_sharpness=config.image_sharpness,
             fused=config.refines or not decoder.fuses,
         )
-        sizes = Sizes(config.latent, self.encoder.frame_size, *self.shape)
+        sizes = Sizes(config.features, self.encoder.frame_size, *self.shape)
         self.base: Decoder = decoder(sizes, config.decoder)
         # padding past an episode's end means "stay there" for positions and nothing for rates
         self.padding_counts = contract.command.mode == "position"

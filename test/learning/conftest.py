@@ -14,7 +14,7 @@ from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.learning.settings import TrainSettings
 
 SMALL: dict[str, Any] = {
-    "horizon": 4, "latent": 32, "code": 4, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
+    "horizon": 4, "features": 32, "latent": 4, "cost_outputs": 8, "point_widths": (16, 32), "keypoints": 4,
     "image_widths": (4, 8, 8), "iterations": 3, "cg_iterations": 3,
     "ibc_negatives": 8, "ibc_candidates": 16, "diffusion_inference_steps": 3,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from difftop_ros.policies.config import base_names, policy_names
 CASES: list[dict[str, Any]] = [
     *({"policy": name} for name in policy_names()),
     *({"policy": name, "base": base} for name in ("difftop", "residual") for base in base_names()),
-    {"policy": "difftop", "code_modes": 3, "code_samples": 4},
+    {"policy": "difftop", "latent_modes": 3, "latent_samples": 4},
     {"policy": "difftop", "dynamics": "latent", "solver": "ilqr"},
 ]
 
@@ -40,7 +40,7 @@ def test_parameters_are_about_as_many_for_all(contract: Contract, options: dict[
 @pytest.mark.parametrize("base", ["bc", "diffusion"])
 def test_modes_of_the_prior_cost_no_parameters(contract: Contract, base: str) -> None:
     one, eight = (
-        sum(parts(contract, with_equal_budget(contract, PolicyConfig(base=base, code_modes=modes))).values())
+        sum(parts(contract, with_equal_budget(contract, PolicyConfig(base=base, latent_modes=modes))).values())
         for modes in (1, 8)
     )
     assert eight == pytest.approx(one, rel=0.005)

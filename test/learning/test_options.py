@@ -40,8 +40,8 @@ def test_the_written_files_are_as_the_options_say() -> None:
 
 @pytest.mark.parametrize(
     ("model", "name", "value", "section"),
-    [(TrainSettings, "batch", 77, "training"), (DifftopOptions, "code_modes", 77, "difftop")],
-    ids=["batch", "code_modes"],
+    [(TrainSettings, "batch", 77, "training"), (DifftopOptions, "latent_modes", 77, "difftop")],
+    ids=["batch", "latent_modes"],
 )
 def test_another_default_is_seen_everywhere(
     model: type, name: str, value: int, section: str, monkeypatch: pytest.MonkeyPatch
@@ -79,7 +79,7 @@ def test_help_answers_at_once_and_without_torch() -> None:
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True)
     seconds = time.monotonic() - start
     assert json.loads(result.stdout.splitlines()[-1]) == []
-    assert "--code-modes" in result.stdout
+    assert "--latent-modes" in result.stdout
     assert seconds < 5  # 0.3 s on a quiet core
 
 

@@ -37,13 +37,13 @@ def frames(batch: int, steps: int) -> dict[str, torch.Tensor]:
 def test_observations_become_one_latent(batch: int, steps: int) -> None:
     encoder = ObservationEncoder(SPEC, steps, 24, (8, 16), (4, 8, 8), 4, "cnn", 10.0)
     obs = frames(batch, steps)
-    latent = encoder(obs)
-    assert latent.shape == (batch, 24) and torch.isfinite(latent).all()
+    features = encoder(obs)
+    assert features.shape == (batch, 24) and torch.isfinite(features).all()
     for key in SPEC:
         for step in range(steps):
             other = {k: v.clone() for k, v in obs.items()}
             other[key][:, step] += torch.randn_like(other[key][:, step])
-            assert not torch.allclose(encoder(other), latent), f"frame {step} of {key} is not seen"
+            assert not torch.allclose(encoder(other), features), f"frame {step} of {key} is not seen"
 
 
 def test_the_order_of_points_means_nothing() -> None:
@@ -73,8 +73,8 @@ def test_a_picture_encoder_tells_where() -> None:
     encoder = ImageEncoder(3, (4, 8, 8), 6, 24, 10.0)
     picture = torch.zeros(2, 3, 32, 32)
     picture[0, :, 4:10, 4:10] = picture[1, :, 20:26, 20:26] = 0.5
-    latent = encoder(picture)
-    assert (latent[0] - latent[1]).abs().max() > 1e-3
+    features = encoder(picture)
+    assert (features[0] - features[1]).abs().max() > 1e-3
 
 
 def test_untrained_keypoints_of_a_sharp_encoder_already_follow_the_picture() -> None:
@@ -158,9 +158,9 @@ def test_a_mixture_head_gives_log_weights_and_bounded_variances() -> None:
 
 def test_a_rollout_cost_sees_every_action_and_the_code() -> None:
     cost = RolloutCost(2, 9, 3, 8, 16, 4)
-    state, action, code = cost.start(torch.randn(5, 9)), torch.randn(5, 2), torch.randn(5, 3)
-    assert cost.dynamics(state, action, code).shape == state.shape
-    stage, final = cost.stage(state, action, code), cost.final(state, code)
+    state, action, latent = cost.start(torch.randn(5, 9)), torch.randn(5, 2), torch.randn(5, 3)
+    assert cost.dynamics(state, action, latent).shape == state.shape
+    stage, final = cost.stage(state, action, latent), cost.final(state, latent)
     assert stage.shape == final.shape == (5,) and (stage <= 0).all() and (final <= 0).all()
-    assert not torch.allclose(stage, cost.stage(state, action + 1, code))
-    assert not torch.allclose(final, cost.final(state, code + 1))
+    assert not torch.allclose(stage, cost.stage(state, action + 1, latent))
+    assert not torch.allclose(final, cost.final(state, latent + 1))

@@ -34,8 +34,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract = load_contract(share_path("config/panda_table.yaml"))
     config = PolicyConfig(
         horizon=6,
-        latent=16,
-        code=2,
+        features=16,
+        latent=2,
         bc_width=16,
         prior_width=16,
         posterior_width=16,

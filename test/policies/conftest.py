@@ -14,7 +14,7 @@ from difftop_ros.contract import parse_contract
 from difftop_ros.policies import Policy, make_net
 
 SMALL: dict[str, Any] = {
-    "horizon": 5, "obs_steps": 2, "latent": 24, "code": 4, "cost_outputs": 8, "point_widths": (8, 16),
+    "horizon": 5, "obs_steps": 2, "features": 24, "latent": 4, "cost_outputs": 8, "point_widths": (8, 16),
     "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 4,
 }  # fmt: skip
 

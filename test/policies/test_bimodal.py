@@ -36,13 +36,13 @@ def test_the_mean_crashes(contract: Any, options: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({"policy": "difftop", "code_modes": 4}, 300),
-        ({"policy": "difftop", "code_samples": 8}, 400),
+        ({"policy": "difftop", "latent_modes": 4}, 300),
+        ({"policy": "difftop", "latent_samples": 8}, 400),
         ({"policy": "diffusion"}, 400),
         ({"policy": "bc_rnn"}, 300),
         ({"policy": "ibc", "ibc_negatives": 16, "ibc_candidates": 64}, 200),
     ],
-    ids=["difftop with modes", "best of several codes", "diffusion", "bc_rnn", "ibc"],
+    ids=["difftop with modes", "best of several latents", "diffusion", "bc_rnn", "ibc"],
 )
 def test_those_who_choose_get_round(contract: Any, options: Any, steps: int, tmp_path: Path) -> None:
     found = evaluate(train(contract, options, steps))

@@ -33,14 +33,14 @@ ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ib
 REFINING: list[dict[str, Any]] = [
     {"policy": name, "base": base} for name in ("difftop", "residual") for base in BASES
 ] + [
-    {"policy": "difftop", "code_samples": 4},
-    {"policy": "difftop", "code_modes": 3},
-    {"policy": "difftop", "code_modes": 3, "code_samples": 4},
+    {"policy": "difftop", "latent_samples": 4},
+    {"policy": "difftop", "latent_modes": 3},
+    {"policy": "difftop", "latent_modes": 3, "latent_samples": 4},
     {"policy": "difftop", "dynamics": "latent"},
     {"policy": "difftop", "dynamics": "latent", "solver": "ilqr"},
 ]
 SMALL: dict[str, Any] = {
-    "horizon": 4, "obs_steps": 2, "latent": 32, "code": 4, "cost_outputs": 16, "state": 16,
+    "horizon": 4, "obs_steps": 2, "features": 32, "latent": 4, "cost_outputs": 16, "state": 16,
     "point_widths": (8, 16), "image_widths": (4, 8, 8), "keypoints": 4, "iterations": 5, "ibc_negatives": 16,
     "ibc_candidates": 32, "diffusion_steps": 20, "diffusion_inference_steps": 5,
 }  # fmt: skip
@@ -221,8 +221,8 @@ def test_latent_dynamics_learn_through_the_solve_alone(arm: Any, data: Any) -> N
     box, expert = net.scaler.bounds(origin), net.scaler.scale(actions, origin)
     from difftop_ros.trajopt import solve
 
-    code = torch.zeros(len(expert), 4)
-    plan = solve(net.problem(encoding, code, torch.zeros_like(expert), box), torch.zeros_like(expert))
+    latent = torch.zeros(len(expert), 4)
+    plan = solve(net.problem(encoding, latent, torch.zeros_like(expert), box), torch.zeros_like(expert))
     (plan.actions - expert).square().mean().backward()
     for part in (net.cost.start, net.cost.change, net.cost.stage_cost, net.cost.final_cost):  # type: ignore[union-attr]
         assert all(p.grad is not None and p.grad.any() for p in part.parameters() if p.ndim == 2)
@@ -281,7 +281,7 @@ def test_a_base_that_does_not_fit_is_refused(arm: Any, data: Any, tmp_path: Path
         ({"base": "zero", "base_from": "models/x"}, "has no weights"),
         ({"solver": "ilqr"}, "solver is 'ilqr'"),
         ({"policy": "bc", "diffusion_steps": 9}, r"no settings \['diffusion_steps'\], which belong to \['diffusion'\]"),
-        ({"code_samples": 0}, "code_samples is 0"),
+        ({"latent_samples": 0}, "latent_samples is 0"),
         ({"policy": "ibc", "ibc_negatives": 1}, "ibc_negatives is 1"),
         ({"policy": "diffusion", "diffusion_inference_steps": 200}, "at most the 100"),
         ({"image_encoder": "vit"}, "image_encoder is 'vit'"),

@@ -77,7 +77,7 @@ def test_prepared_plans_are_the_same(
 ) -> None:
     if backend == "compile" and samples == 3:
         pytest.skip("compiled once is enough, it takes half a minute")
-    policy = make_policy(code_samples=samples)
+    policy = make_policy(latent_samples=samples)
     plain = [policy.act(frames(policy, seed)) for seed in range(3)]
     warm = policy.act(frames(policy, 0), warm_start=plain[1].actions)
     policy.prepare(backend)

@@ -34,8 +34,8 @@ class Towards:
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"code_samples": 3}, {"action_frame": "absolute"}, {"dynamics": "latent"}],
-    ids=["chunk", "codes", "absolute", "latent"],
+    [{}, {"latent_samples": 3}, {"action_frame": "absolute"}, {"dynamics": "latent"}],
+    ids=["chunk", "latents", "absolute", "latent"],
 )
 def test_a_term_is_in_the_contracts_units(make_policy: Make, frames: Frames, config: dict[str, Any]) -> None:
     policy = make_policy(**config, iterations=12)

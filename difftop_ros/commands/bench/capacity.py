@@ -59,8 +59,8 @@ def with_equal_budget(contract: Contract, config: PolicyConfig, reference: Polic
         return fitted(config, "residual_width", "correction", budget)
     own = config.own
     if isinstance(own, DifftopOptions):
-        plain = parts(contract, config.replace(code_modes=1, dynamics="none", solver="qn"))
-        if own.code_modes > 1:
+        plain = parts(contract, config.replace(latent_modes=1, dynamics="none", solver="qn"))
+        if own.latent_modes > 1:
             config = fitted(config, "prior_width", "prior", plain["prior"])
         if own.dynamics == "latent":
             config = fitted(config, "cost_width", "cost", plain["cost"])

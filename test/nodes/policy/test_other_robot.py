@@ -128,7 +128,7 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(
     torch.manual_seed(0)
     contract = parse_contract(CONTRACT)
     config = PolicyConfig(
-        horizon=6, latent=16, code=2, bc_width=16, prior_width=16, posterior_width=16, cost_width=16,
+        horizon=6, features=16, latent=2, bc_width=16, prior_width=16, posterior_width=16, cost_width=16,
         cost_outputs=8, point_widths=(8, 8),
         image_widths=(4, 8, 8), keypoints=4, iterations=3, action_frame="absolute",
     )  # fmt: skip
