@@ -120,7 +120,7 @@ class DifftopNet(PolicyNet):
         base = self.base_chunk(encoding, box, noise)
         times = self.own.latent_samples
         if times == 1:
-            return _adding(self.problem(encoding, self.likeliest_code(encoding, base), base, box), terms, 1), base, 1
+            return _adding(self.problem(encoding, self.likeliest_latent(encoding, base), base, box), terms, 1), base, 1
         latents = self.latents(encoding, base, times, noise).flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
         problem = self.problem(encoding.repeat(times), latents, bases, (low, high))
@@ -146,7 +146,7 @@ class DifftopNet(PolicyNet):
         mean, log_variance = self.prior(known)
         return torch.zeros_like(mean[:, :1]), mean[:, None], log_variance[:, None]
 
-    def likeliest_code(self, encoding: Encoding, base: Tensor) -> Tensor:
+    def likeliest_latent(self, encoding: Encoding, base: Tensor) -> Tensor:
         """The mean of the prior's likeliest mode, (B, latent)."""
         weights, means, _ = self.prior_modes(encoding, base)
         return _row(means, weights.argmax(1))

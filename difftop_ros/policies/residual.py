@@ -23,11 +23,11 @@ class ResidualNet(PolicyNet):
         super().__init__(contract, config)
         assert isinstance(config.own, ResidualOptions)
         variables, width = self.shape[0] * self.shape[1], config.own.residual_width
-        self.correction = mlp([config.latent + variables, width, width, variables], final_gain=0.1)
+        self.correction = mlp([config.features + variables, width, width, variables], final_gain=0.1)
 
     def corrected(self, encoding: Encoding, base: Tensor) -> Tensor:
         """base (B, H, A) with its correction."""
-        change = self.correction(torch.cat([encoding.latent, base.flatten(1)], dim=1))
+        change = self.correction(torch.cat([encoding.features, base.flatten(1)], dim=1))
         return base + change.view_as(base)
 
     def plan(
