@@ -16,6 +16,9 @@ class PlanResult:
     status, message  how the solve ended (see trajopt.Status)
     iterations, initial_cost, final_cost, gradient_norm  of the solve, in scaled actions
     encode_ms, solve_ms  time of each part [ms]
+    novelty  distance of the observation from what training saw: 1 is the farthest held-out frame; negative if unknown
+    term_names, term_costs  costs added at run time and each one's share of final_cost, weight included
+    clearance, clearance_between  smallest distance of the plan to an obstacle [m] and where; NaN, '' if not measured
 
     The planner adds:
     stamp_ns  the observation's time [ns];  age_ms  age of its oldest stream [ms];  observe_ms  time to decode it [ms]
@@ -31,6 +34,11 @@ class PlanResult:
     gradient_norm: float = 0.0
     encode_ms: float = 0.0
     solve_ms: float = 0.0
+    novelty: float = -1.0
+    term_names: tuple[str, ...] = ()
+    term_costs: tuple[float, ...] = ()
+    clearance: float = float("nan")
+    clearance_between: str = ""
     stamp_ns: int = 0
     age_ms: float = 0.0
     observe_ms: float = 0.0

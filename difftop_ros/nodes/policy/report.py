@@ -52,7 +52,9 @@ def status_message(
     message.message = result.refusal or result.message
     message.iterations = max(result.iterations, 0)
     message.initial_cost, message.final_cost = result.initial_cost, result.final_cost
-    message.gradient_norm = result.gradient_norm
+    message.gradient_norm, message.novelty = result.gradient_norm, result.novelty
+    message.term_names, message.term_costs = list(result.term_names), list(result.term_costs)
+    message.clearance, message.clearance_between = result.clearance, result.clearance_between
     message.observe_ms, message.encode_ms = result.observe_ms, result.encode_ms
     message.solve_ms, message.observation_age_ms = result.solve_ms, result.age_ms
     for name in ("read", "select", "gate", "publish"):
