@@ -6,7 +6,7 @@ On the robot it is named in the policy node's parameter `checks`, after one's ow
     calm = "my_package.my_check:Calm"
 
     difftop run --model models/panda_lift -p checks:="[finite, joint names, plan age, measurement, position, velocity,
-        acceleration, tracking, calm]"
+        acceleration, jerk, tracking, calm]"
 """
 
 import numpy as np

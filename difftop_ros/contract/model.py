@@ -20,13 +20,14 @@ COMMAND_TYPES = Literal[
 
 
 class JointLimits(Section):
-    """One commanded joint. Units are [unit], [unit/s] and [unit/s^2]; `step` is the largest change per control tick."""
+    """One commanded joint. Units are [unit] with /s, /s^2, /s^3; `step` is the largest change per control tick."""
 
     name: str = Field(min_length=1)
     unit: Literal["rad", "m"] = "rad"
     position: tuple[float, float]
     velocity: float = Field(gt=0)
     acceleration: float | None = Field(default=None, gt=0)
+    jerk: float | None = Field(default=None, gt=0)
     step: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class CommandGate:
     def __init__(self, limits: MotionLimits, checks: Sequence[Check]) -> None:
         self.limits = limits
         self.checks = tuple(checks)
-        self._last = LastCommand(limits, None, np.zeros(limits.size))
+        self._last = self._at_rest(None)
 
     def start_position(self, measured: np.ndarray) -> tuple[np.ndarray | None, str]:
         """Where commands may start from (A,) given the measured pose, or None and the sentence why not.
@@ -62,7 +62,10 @@ class CommandGate:
     def reset(self, position: np.ndarray) -> None:
         """Start at rest at `position` (A,) [unit], as returned by `start_position`."""
         start = np.array(position, dtype=np.float64) if self.limits.mode == "position" else None
-        self._last = LastCommand(self.limits, start, np.zeros(self.limits.size))
+        self._last = self._at_rest(start)
+
+    def _at_rest(self, position: np.ndarray | None) -> LastCommand:
+        return LastCommand(self.limits, position, np.zeros(self.limits.size), np.zeros(self.limits.size))
 
     def commit(self, values: np.ndarray) -> None:
         """Record the command (A,) that was published."""

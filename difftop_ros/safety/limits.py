@@ -13,7 +13,8 @@ from difftop_ros.contract import Command
 class MotionLimits:
     """Limits of the A commanded joints, float64 (A,) each, in the contract's units; `dt` is the control period [s].
 
-    position  lower, upper [unit];  velocity [unit/s];  acceleration [unit/s^2], inf where the contract has none;
+    position  lower, upper [unit];  velocity [unit/s];  acceleration [unit/s^2], jerk [unit/s^3], inf where the
+              contract has none;
     step      largest |change| of one command [unit] (position, delta_position) or [unit/s] (velocity), inf if none
     """
 
@@ -25,13 +26,17 @@ class MotionLimits:
     upper: np.ndarray
     velocity: np.ndarray
     acceleration: np.ndarray
+    jerk: np.ndarray
     step: np.ndarray
 
     @classmethod
     def of(cls, command: Command, control_rate_hz: float) -> MotionLimits:
         """The limits of `command` when one command is published every 1 / `control_rate_hz` seconds."""
         joints = command.joints
-        missing = float("inf")
+
+        def numbers(name: str) -> np.ndarray:
+            return np.array([float("inf") if getattr(j, name) is None else getattr(j, name) for j in joints])
+
         return cls(
             names=tuple(j.name for j in joints),
             units=tuple(j.unit for j in joints),
@@ -39,9 +44,10 @@ class MotionLimits:
             dt=1.0 / control_rate_hz,
             lower=np.array([j.position[0] for j in joints]),
             upper=np.array([j.position[1] for j in joints]),
-            velocity=np.array([j.velocity for j in joints]),
-            acceleration=np.array([missing if j.acceleration is None else j.acceleration for j in joints]),
-            step=np.array([missing if j.step is None else j.step for j in joints]),
+            velocity=numbers("velocity"),
+            acceleration=numbers("acceleration"),
+            jerk=numbers("jerk"),
+            step=numbers("step"),
         )
 
     @property
@@ -55,9 +61,16 @@ class MotionLimits:
         return self.velocity if self.mode == "velocity" else np.minimum(self.velocity, self.step / self.dt)
 
     @property
-    def top_acceleration(self) -> np.ndarray:
-        """Largest change of speed [unit/s^2], (A,); in velocity mode the step limit bounds it too."""
-        return np.minimum(self.acceleration, self.step / self.dt) if self.mode == "velocity" else self.acceleration
+    def per_tick(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Largest change (A,) from one command to the next: of position [unit], of that change, and of that one again.
+
+        The unit of time is the tick; all are finite, since no motion between the speed limits needs more.
+        """
+        speed = self.top_speed * self.dt
+        most = np.minimum(self.acceleration * self.dt**2, 2.0 * speed)
+        if self.mode == "velocity":
+            most = np.minimum(most, self.step * self.dt)
+        return speed, most, np.minimum(self.jerk * self.dt**3, 2.0 * most)
 
     def action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Bounds (A,), (A,) of a plan's steps: positions [unit], velocities [unit/s], or increments per policy step."""
@@ -65,16 +78,3 @@ class MotionLimits:
             return self.lower, self.upper
         size = self.velocity if self.mode == "velocity" else self.step
         return -size, size
-
-    def stop_speed(self, distance: np.ndarray) -> np.ndarray:
-        """Largest speed (A,) [unit/s] from which the joint still stops within `distance` (A,) [unit] of travel.
-
-        Counts the tick that moves at this speed and then one reduction by acceleration * dt per tick:
-        v dt + v^2 / 2a <= distance. A speed chosen so keeps the next tick's choice possible (see test_shaper.py).
-        """
-        room = np.maximum(distance, 0.0)
-        acceleration = self.top_acceleration
-        finite = np.isfinite(acceleration)
-        a = np.where(finite, acceleration, 1.0)
-        braking = -a * self.dt + np.sqrt((a * self.dt) ** 2 + 2.0 * a * room)
-        return np.where(finite, braking, room / self.dt)

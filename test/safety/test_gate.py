@@ -27,7 +27,7 @@ from difftop_ros.safety.checks import DEFAULT_CHECKS, left_out
 
 RATE = 50.0
 JOINTS: list[dict[str, Any]] = [
-    {"name": "shoulder", "position": [-2.0, 2.0], "velocity": 1.5, "acceleration": 20.0},
+    {"name": "shoulder", "position": [-2.0, 2.0], "velocity": 1.5, "acceleration": 20.0, "jerk": 900.0},
     {"name": "elbow", "position": [-1.0, 2.5], "velocity": 2.0, "acceleration": 40.0, "step": 0.03},
     {"name": "gripper", "unit": "m", "position": [0.0, 0.08], "velocity": 0.5, "step": 0.02},
 ]
@@ -74,6 +74,7 @@ REFUSALS = [
     ("velocity", {"values": [0.031, 0, 0.04]}, ["'shoulder'", "1.55 rad/s", "1.5]"]),
     ("acceleration", {"values": [0, 0, 0.061]}, ["'gripper'", "velocity"]),
     ("acceleration", {"values": [0.0081, 0, 0.04]}, ["'shoulder'", "20.25 rad/s^2", "20]"]),
+    ("jerk", {"values": [0.0076, 0, 0.04]}, ["'shoulder'", "950 rad/s^3", "900]"]),
     ("tracking", {"values": [0, 0, 0.04], "measured": [-0.76, 0, 0.04]}, ["'shoulder'", "does not follow"]),
 ]
 
@@ -135,8 +136,8 @@ def test_start_position() -> None:
 
 
 def breaks_a_limit(
-    mode: str, last: np.ndarray, last_speed: np.ndarray, values: np.ndarray, measured: np.ndarray,
-    step: list[float | None],
+    mode: str, last: np.ndarray, last_speed: np.ndarray, last_change: np.ndarray, values: np.ndarray,
+    measured: np.ndarray, step: list[float | None],
 ) -> bool:  # fmt: skip
     """The oracle: the contract's words written down a second time, joint by joint, in plain Python."""
     dt = 1.0 / RATE
@@ -158,6 +159,8 @@ def breaks_a_limit(
         change = abs(speed - last_speed[j])
         if change > joint.get("acceleration", np.inf) * dt * (1 + 1e-4) + 1e-9:
             return True
+        if abs(speed - last_speed[j] - last_change[j]) > joint.get("jerk", np.inf) * dt**2 * (1 + 1e-4) + 1e-9:
+            return True
         most = step[j]
         if most is not None and (change if mode == "velocity" else abs(speed * dt)) > most * (1 + 1e-4):
             return True
@@ -170,7 +173,7 @@ def test_no_command_that_breaks_a_limit_ever_passes(mode: str, data: st.DataObje
     """Walks of commands that are near the limits: the gate passes one exactly when the oracle finds nothing."""
     gate = make_gate(mode)
     step = [j.get("step", 0.03 if mode == "delta_position" else None) for j in JOINTS]
-    last, speed = np.array([0.0, 0.0, 0.04]), np.zeros(3)
+    last, speed, change = np.array([0.0, 0.0, 0.04]), np.zeros(3), np.zeros(3)
     dt = 1.0 / RATE
     for _ in range(data.draw(st.integers(1, 8))):
         wild = st.one_of(st.floats(-1.3, 1.3), st.floats(-40, 40))
@@ -179,11 +182,11 @@ def test_no_command_that_breaks_a_limit_ever_passes(mode: str, data: st.DataObje
         values = {"position": last + asked * dt, "velocity": asked, "delta_position": asked * dt}[mode]
         measured = last + np.array([data.draw(st.floats(-1.2, 1.2)) * 0.5 * j["velocity"] for j in JOINTS])
         verdict = gate.check(propose(values, measured))
-        if breaks_a_limit(mode, last, speed, values, measured, step):
+        if breaks_a_limit(mode, last, speed, change, values, measured, step):
             assert not verdict.ok
         if verdict.ok:
             gate.commit(values)
-            last, speed = last + asked * dt, asked
+            last, speed, change = last + asked * dt, asked, asked - speed
 
 
 @settings(max_examples=100, deadline=None)
@@ -264,7 +267,8 @@ def test_a_check_is_added_by_entry_point_and_never_replaces_ours() -> None:
     gate = CommandGate(MotionLimits.of(command("velocity"), RATE), checks)
     gate.reset(np.zeros(3))
     assert gate.check(propose([0.2, 0.01, 0.01])).ok
-    gate.commit(np.array([1.2, 1.6, 0.4]))
+    for _ in range(2):  # at that speed without acceleration
+        gate.commit(np.array([1.2, 1.6, 0.4]))
     assert gate.check(propose([1.2, 1.6, 0.4])).kind == "calm"
 
 
@@ -288,7 +292,7 @@ def test_a_list_of_checks_that_cannot_be_had_is_a_sentence(names: list[str], wor
 def test_checks_left_out_are_told() -> None:
     assert left_out(DEFAULT_CHECKS) == []
     assert left_out(["finite", "joint names", "velocity", "calm"]) == [
-        "plan age", "measurement", "position", "acceleration", "tracking",
+        "plan age", "measurement", "position", "acceleration", "jerk", "tracking",
     ]  # fmt: skip
 
 

@@ -20,10 +20,10 @@ MODES = ["position", "velocity", "delta_position"]
 
 
 def make(
-    mode: str, acceleration: float | None, step: float | None, rate: float = 50.0
+    mode: str, acceleration: float | None, step: float | None, rate: float = 50.0, jerk: float | None = None
 ) -> tuple[CommandGate, MotionShaper, np.ndarray]:
     joints = [
-        {"name": "a", "position": [-2.0, 2.0], "velocity": 1.5, "acceleration": acceleration, "step": step},
+        {"name": "a", "position": [-2, 2], "velocity": 1.5, "acceleration": acceleration, "jerk": jerk, "step": step},
         {"name": "b", "unit": "m", "position": [0.0, 0.08], "velocity": 0.5, "step": step},
     ]
     command = Command.model_validate(
@@ -42,16 +42,18 @@ def make(
 @given(
     mode=st.sampled_from(MODES),
     acceleration=st.sampled_from([None, 2.0, 15.0, 60.0]),
+    jerk=st.sampled_from([None, 5.0, 100.0, 7500.0]),
     step=st.sampled_from([0.008, 0.05]),
     rate=st.sampled_from([20.0, 50.0, 200.0]),
     targets=st.lists(st.tuples(st.floats(-2, 2), st.floats(0, 0.08)), min_size=2, max_size=25),
     hold_from=st.integers(0, 25),
 )
 def test_what_the_shaper_proposes_passes_the_gate(
-    mode: str, acceleration: float | None, step: float, rate: float, targets: list[tuple[float, float]], hold_from: int
-) -> None:
+    mode: str, acceleration: float | None, jerk: float | None, step: float, rate: float,
+    targets: list[tuple[float, float]], hold_from: int,
+) -> None:  # fmt: skip
     """Any targets within the bounds, a new one every few ticks, and a stop at any moment: nothing trips."""
-    gate, shaper, position = make(mode, acceleration, step, rate)
+    gate, shaper, position = make(mode, acceleration, step, rate, jerk)
     bound = gate.limits.action_bounds()[1]
     before = np.array(position) if mode == "position" else np.zeros(2)
     for number, target in enumerate(targets):
@@ -69,29 +71,35 @@ def test_what_the_shaper_proposes_passes_the_gate(
             assert np.all(position <= gate.limits.upper + 1e-6)
 
 
-def test_a_feasible_reference_is_followed_exactly() -> None:
-    _, shaper, _ = make("position", 15.0, None)
+@pytest.mark.parametrize("jerk", [None, 100.0])
+def test_a_feasible_reference_is_followed_exactly(jerk: float | None) -> None:
+    _, shaper, _ = make("position", 15.0, None, jerk=jerk)
     before = np.array([0.0, 0.04])
     for tick in range(1, 200):
-        target = np.array([0.8 - 0.8 * np.cos(0.02 * tick), 0.04 + 0.02 * np.sin(0.02 * tick)])
+        ease = 1.0 - np.exp(-((tick / 60) ** 3))  # from rest without a jump of acceleration
+        target = np.array([0.4 - 0.4 * ease * np.cos(0.02 * tick), 0.04 + 0.02 * ease * np.sin(0.02 * tick)])
+        target[0] -= 0.4 * (1.0 - ease)
         values = shaper.propose(before, target, before)
         np.testing.assert_allclose(values, target, atol=1e-9)
         shaper.commit(values)
         before = target
 
 
-def test_a_far_target_is_reached_at_the_limits_without_overshoot() -> None:
-    _, shaper, start = make("position", 15.0, None)
+@pytest.mark.parametrize(("rate", "jerk"), [(50.0, None), (50.0, 300.0), (500.0, 300.0)])
+def test_a_far_target_is_reached_at_the_limits_without_overshoot(rate: float, jerk: float | None) -> None:
+    _, shaper, start = make("position", 15.0, None, rate, jerk)
     target = np.array([1.2, 0.0])
     seen = [start]
-    for _ in range(80):
+    for _ in range(round(1.6 * rate)):
         values = shaper.propose(target, target, seen[-1])
         shaper.commit(values)
         seen.append(values)
     path = np.array(seen)
-    np.testing.assert_allclose(path[-1], target, atol=1e-3)
-    assert path[:, 0].max() <= 1.2 + 1e-9
-    assert np.abs(np.diff(path, axis=0)[:, 0]).max() == pytest.approx(1.5 / 50)
+    np.testing.assert_allclose(path[-1], target, atol=1e-9)
+    assert path[:, 0].max() <= 1.2 + 1e-5
+    assert np.abs(np.diff(path, axis=0)[:, 0]).max() == pytest.approx(1.5 / rate)
+    at_best = 1.2 / 1.5 + 1.5 / 15.0 + (15.0 / jerk if jerk else 0.0)  # of a motion in continuous time
+    assert int(np.argmax(path[:, 0] > 1.2 - 1e-3)) / rate < at_best + 2 / rate
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -53,11 +53,13 @@ class LastCommand:
     """What was published last, under the contract's limits.
 
     position  the last position command (A,) [unit], None in the other modes;  speed  its speed (A,) [unit/s]
+    acceleration  by how much that speed was another than the one before (A,) [unit/s^2]
     """
 
     limits: MotionLimits
     position: np.ndarray | None
     speed: np.ndarray
+    acceleration: np.ndarray
 
     def speed_of(self, values: np.ndarray) -> np.ndarray:
         """Speed (A,) [unit/s] at which the command `values` (A,) would move the joints from here."""
@@ -71,7 +73,8 @@ class LastCommand:
     def next(self, values: np.ndarray) -> LastCommand:
         """The state after `values` (A,) has been published."""
         position = np.array(values) if self.limits.mode == "position" else None
-        return LastCommand(self.limits, position, self.speed_of(values))
+        speed = self.speed_of(values)
+        return LastCommand(self.limits, position, speed, (speed - self.speed) / self.limits.dt)
 
 
 class Check(Protocol):

@@ -78,6 +78,23 @@ class Acceleration:
         return outside_sentence(limits, bad, change, (-top, top), "acceleration", "/s^2", remedy)
 
 
+class Jerk:
+    """No acceleration differs from the last by more than the jerk limit allows in a control period."""
+
+    kind = "jerk"
+
+    def __init__(self, settings: GateSettings) -> None:
+        pass
+
+    def fault(self, proposal: Proposal, last: LastCommand) -> str:
+        """See Check."""
+        limits, top = last.limits, last.limits.jerk  # inf where the contract has none
+        acceleration = (last.speed_of(proposal.values) - last.speed) / limits.dt
+        jerk = (acceleration - last.acceleration) / limits.dt
+        bad = np.abs(jerk) > top * (1 + TOLERANCE) + 4 * _rounding(limits) / limits.dt**3
+        return outside_sentence(limits, bad, jerk, (-top, top), "jerk", "/s^3", "plan a smoother motion")
+
+
 class Tracking:
     """A position command is not far from where the robot is: it follows."""
 
