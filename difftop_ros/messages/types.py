@@ -17,6 +17,7 @@ import numpy as np
 
 Types = Callable[[str], Any]
 NANO = 1_000_000_000
+HEADER_BYTES = 12  # CDR: four of encapsulation, then a header's stamp
 
 
 @functools.cache

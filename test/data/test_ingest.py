@@ -371,7 +371,7 @@ def other_robot(kit: SimpleNamespace, steps: int = 25) -> list[Any]:
     entries = []
     for i in range(steps * 5):
         t = 50 + i * 0.02
-        state = kit.joint_state(kit.types, names, t, np.arange(7.0) + t, np.arange(7.0) / 10, np.zeros(7))
+        state = kit.joint_state(kit.types, names, t, np.arange(7.0) + t - 52, np.arange(7.0) / 10, np.zeros(7))
         entries.append((t, "/arm/joint_states", "sensor_msgs/msg/JointState", state))
     for i in range(int(steps * 1.5)):
         t = 50.01 + i / 15

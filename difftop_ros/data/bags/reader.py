@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from difftop_ros.data.errors import BagError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 EPISODE_FILE = "episode.json"
+LFS_POINTER = b"version https://git-lfs"
 
 
 class _Reader(Protocol):
@@ -159,6 +161,10 @@ def open_bag(path: str | Path) -> Bag:
     if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
         raise BagError(f"'{path}' is not a bag; expected a rosbag2 folder or a file ending in .mcap or .db3")
     files = storage_files(path)
+    for file in files:
+        with file.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise BagError(f"'{file}' is a git-lfs pointer and not the recording: run 'git lfs pull'")
     described = path.is_dir() and (path / "metadata.yaml").is_file()
     if not files and not described:
         raise BagError(f"'{path}' is not a bag: it has no metadata.yaml, .mcap or .db3; give a rosbag2 folder")
@@ -170,6 +176,8 @@ def open_bag(path: str | Path) -> Bag:
 
 def _open(path: Path, files: list[Path], described: bool) -> Bag:
     attempts = ([[path]] if described else []) + ([files] if files else [])
+    if described and files and not _compressed(path):
+        attempts.reverse()  # a metadata.yaml that differs from the files in QoS would hide their messages
     cause: Exception | None = None
     for paths in attempts:
         try:
@@ -188,6 +196,12 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
     recovered = sum(info.count for info in reader.topics.values())
     what = f"{recovered} messages on {len(reader.topics)} topics were recovered"
     return Bag(path, reader, f"bag '{path}' was cut short ({cause}); {what}")
+
+
+def _compressed(path: Path) -> bool:
+    """Whether metadata.yaml speaks of a compression of files or messages, which the files themselves do not tell."""
+    text = (path / "metadata.yaml").read_text(encoding="utf-8", errors="replace").lower()
+    return re.search(r"^\s*compression_mode:\s*[\"']?(file|message)", text, re.MULTILINE) is not None
 
 
 def find_bags(paths: str | Path | Iterable[str | Path]) -> list[Path]:

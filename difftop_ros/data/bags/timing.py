@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.data.bags.reader import Bag
-from difftop_ros.messages.types import header_stamp
+from difftop_ros.data.errors import BagError
+from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
 
 @dataclass
@@ -58,11 +59,22 @@ def bag_timings(bag: Bag) -> dict[str, Timing]:
     stamped: dict[str, bool] = {}
     for topic, received, raw in bag.messages():
         if topic not in stamped:
-            stamped[topic] = hasattr(bag.deserialize(raw, topic), "header")
+            stamped[topic] = not bag.lacks_header(topic) and _has_header(bag, raw, topic)
+        # Ages are paired with receptions, so a message too short for a stamp is left out of both.
+        if stamped[topic] and len(raw) < HEADER_BYTES:
+            continue
         found[topic].received.append(received)
         if stamped[topic]:
             found[topic].stamps.append(header_stamp(raw))
     return found
+
+
+def _has_header(bag: Bag, raw: bytes, topic: str) -> bool:
+    """Whether a message begins with a header; not, if its type cannot be read, which matters to nobody but its user."""
+    try:
+        return hasattr(bag.deserialize(raw, topic), "header")
+    except BagError:
+        return False
 
 
 TIMING_NOTE = "age: from header stamp to reception, median / largest; gap: longest time without a message"

@@ -19,13 +19,25 @@ from difftop_ros.messages.pipeline import GRID_TOLERANCE_NS
 JUMP_BACK_NS = 1_000_000_000
 
 
+# A stream is held over a gap of at most this many times its max_age_ms; over a longer one the episode is split.
+HOLD_FACTOR = 5
+# What splits an episode where no stream has an age limit [ns].
+SILENCE_NS = 5_000_000_000
+
+
 @dataclass(frozen=True)
 class Grid:
-    """times: int64 (T,) [ns]; leading, trailing: grid steps left out because an observation or command was lacking."""
+    """times: int64 (T,) [ns], with jumps where a gap was left out.
+
+    leading, trailing: grid steps left out at the ends because an observation or command was lacking; gaps: those left
+    out between, where streams were silent; splits: (begin, end) [ns] of each such silence.
+    """
 
     times: np.ndarray
     leading: int
     trailing: int
+    gaps: int = 0
+    splits: tuple[tuple[int, int], ...] = ()
 
 
 def step_times(start_ns: int, first: int, count: int, rate_hz: float) -> np.ndarray:
@@ -47,15 +59,19 @@ def build_grid(contract: Contract, streams: Mapping[str, np.ndarray], limits_ns:
     """The grid from the first time when every stream has a message to the last with a command and fresh streams.
 
     streams: topic -> sorted int64 stamps (n,) [ns], none empty; limits_ns: topic -> how long after its last message a
-    stream may still be used, None for ever; commands: sorted int64 stamps (m,). Raises BagError when nothing is left.
+    stream may still be used, None for ever; commands: sorted int64 stamps (m,). Left out are steps where a stream is
+    silent for longer than HOLD_FACTOR times its limit, or all are for longer than the longest limit: nothing is
+    allocated for them, whatever a clock says. Raises BagError when nothing is left.
     """
     period = 1e9 / contract.rate_hz
     start = max(int(stamps[0]) for stamps in streams.values())
-    earliest = min(min(int(stamps[0]) for stamps in streams.values()), int(commands[0]))
+    limited = {topic: limit for topic, limit in limits_ns.items() if limit is not None}
+    counted = [streams[topic] for topic in limited] or list(streams.values())
+    earliest = min(min(int(stamps[0]) for stamps in counted), int(commands[0]))
     before = max(0, int((start - earliest + GRID_TOLERANCE_NS) // period))
     idle = max(0, int((int(commands[0]) + GRID_TOLERANCE_NS - start) // period))
     last_command = int((int(commands[-1]) + GRID_TOLERANCE_NS - start) // period)
-    ends = [int(s[-1]) + limit for t, s in streams.items() if (limit := limits_ns[t]) is not None]
+    ends = [int(streams[topic][-1]) + limit for topic, limit in limited.items()]
     last_fresh = int((min(ends) + GRID_TOLERANCE_NS - start) // period) if ends else last_command
     last = min(last_command, last_fresh)
     if last < idle:
@@ -65,8 +81,50 @@ def build_grid(contract: Contract, streams: Mapping[str, np.ndarray], limits_ns:
             f"observations and commands do not overlap in time ({shown}); were they stamped by different clocks? "
             f"Set the contract's clock to '{'receive' if contract.clock == 'header' else 'header'}' or record again"
         )
-    times = step_times(start, idle, last - idle + 1, contract.rate_hz)
-    return Grid(times, before + idle, max(0, last_command - last))
+    silences = _silences(streams, limited, commands)
+    runs, splits, first = [], [], idle
+    for begin, end in silences:
+        # Without a command of its own time a step would repeat that of before the silence.
+        resumed = commands[np.searchsorted(commands, end - GRID_TOLERANCE_NS) :]
+        end = max(end, int(resumed[0])) if resumed.size else end
+        stop = int((begin + GRID_TOLERANCE_NS - start) // period)
+        again = int(-((start + GRID_TOLERANCE_NS - end) // period))
+        if again > last or again <= first or again <= stop + 1:
+            continue
+        runs.append((first, stop))
+        splits.append((begin, end))
+        first = again
+    runs.append((first, last))
+    times = [step_times(start, a, b - a + 1, contract.rate_hz) for a, b in runs if b >= a]
+    taken = sum(t.size for t in times)
+    joined = np.concatenate(times) if times else np.zeros(0, np.int64)
+    if not joined.size:
+        raise BagError("no step is left between the silences of the streams; record again without pauses")
+    gaps = last - idle + 1 - taken
+    return Grid(joined, before + idle, max(0, last_command - last), gaps, tuple(splits))
+
+
+def _silences(
+    streams: Mapping[str, np.ndarray], limited: Mapping[str, int], commands: np.ndarray
+) -> list[tuple[int, int]]:
+    """(begin, end) [ns], sorted and apart, of the times that cannot be held over; begin is after the last held step."""
+    together = [streams[topic] for topic in limited] or [*streams.values(), commands]
+    longest = max(limited.values(), default=SILENCE_NS)
+    found = _gaps(np.sort(np.concatenate(together)), longest, longest)
+    for topic, limit in limited.items():
+        found += _gaps(streams[topic], HOLD_FACTOR * limit, limit)
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(found):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _gaps(stamps: np.ndarray, longest: int, held: int) -> list[tuple[int, int]]:
+    at = np.flatnonzero(np.diff(stamps) > longest + GRID_TOLERANCE_NS)
+    return [(int(stamps[i]) + held, int(stamps[i + 1])) for i in at.tolist()]
 
 
 def newest_at(stamps: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -82,7 +140,9 @@ def actions_at(contract: Contract, stamps: np.ndarray, commands: np.ndarray, tim
     """
     period = round(1e9 / contract.rate_hz)
     begin = np.searchsorted(stamps, times - GRID_TOLERANCE_NS, side="left")
-    end = np.searchsorted(stamps, np.append(times[1:], times[-1] + period) - GRID_TOLERANCE_NS, side="left")
+    # Where the grid jumps over a silence, a step still has one period.
+    ends = np.minimum(np.append(times[1:], times[-1] + period), times + period + 1)
+    end = np.searchsorted(stamps, ends - GRID_TOLERANCE_NS, side="left")
     if contract.command.mode == "delta_position":
         sound = np.isfinite(commands).all(axis=1)
         totals = np.concatenate(

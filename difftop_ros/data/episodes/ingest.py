@@ -7,6 +7,7 @@ same as in the live node. Layout: DIR/dataset.json, DIR/report.json, DIR/bags/<n
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,16 +21,18 @@ from difftop_ros.contract import Contract
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
+from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
 from difftop_ros.data.errors import BagError, DatasetError
 from difftop_ros.files import whole, write_json
-from difftop_ros.messages.commands import command_to_array
+from difftop_ros.messages.commands import TRAJECTORY, command_to_array
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
-from difftop_ros.messages.types import header_stamp
+from difftop_ros.messages.types import HEADER_BYTES, NANO, header_stamp
 
 FORMAT = 1  # of what is on disk; a dataset of another format is made anew
 BOOL = "std_msgs/msg/Bool"
+DAY_S = 86_400  # a longer silence is a clock that stepped, not steps that were left out
 Progress = Callable[[int, int, BagResult], None]
 
 
@@ -118,6 +121,9 @@ class _BagIngest:
         self.pipeline = ObservationPipeline(self.contract)
         self._good: dict[str, tuple[int, Any]] = {}
         self._bad: set[tuple[str, int]] = set()
+        self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
+        self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
+        self._trajectories: list[tuple[int, int, int]] = []  # (stamp, points ahead, when the first is reached) [ns]
 
     def run(self) -> None:
         """Raises BagError or ObservationError when the bag gives no step."""
@@ -126,11 +132,21 @@ class _BagIngest:
         streams, command_stamps, commands, success = self._scan()
         limits = {obs.topic: int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
                   for obs in contract.observations.values()}  # fmt: skip
-        limits = {topic: limits.get(topic) for topic in streams}
-        grid = build_grid(contract, {t: s.stamps for t, s in streams.items()}, limits, command_stamps)
+        main = [obs.topic for obs in contract.observations.values()]
+        limits = {topic: limits.get(topic) for topic in main}
+        # What goes with a stream, such as a camera info, may be sent once, long before or late: it limits nothing.
+        grid = build_grid(contract, {t: streams[t].stamps for t in main}, limits, command_stamps)
+        self.result.gaps = grid.gaps if grid.gaps < DAY_S * contract.rate_hz else 0
+        begin = int(grid.times[0])
+        for silent, again in grid.splits:
+            self.result.notes.append(
+                f"streams were silent, or a clock stepped, for {(again - silent) / 1e9:.1f} s at "
+                f"{(silent - begin) / 1e9:.1f} s; the episode is split there"
+            )
         mark = self.bag.mark()
         self.result.success = success if mark.get("success") is None else bool(mark["success"])
-        if self.result.success is None and mark.get("interrupted"):
+        cut = bool(self.bag.salvaged) or mark.get("complete") is False
+        if cut or (self.result.success is None and mark.get("interrupted")):
             self.result.success = False
             self.result.notes.append("the recording was interrupted, so it counts as a failure")
         self.result.leading, self.result.trailing = grid.leading, grid.trailing
@@ -153,39 +169,147 @@ class _BagIngest:
         marks = self.contract.episode.success_topic
         if marks and self.bag.topics.get(marks) and self.bag.topics[marks].type != BOOL:
             raise BagError(f"success topic '{marks}' has type {self.bag.topics[marks].type}; expected {BOOL}")
+        took: dict[str, list[int]] = {topic: [] for topic in stamps}
+        ordinals: dict[str, list[int]] = {topic: [] for topic in stamps}
+        seen, zeros = dict.fromkeys(stamps, -1), dict.fromkeys(stamps, 0)
         for topic, received, raw in self.bag.messages({*stamps, *([marks] if marks else [])}):
             if topic == marks:
-                success = bool(self.bag.deserialize(raw, topic).data)
+                success = self._mark(raw, topic, success)
                 continue
-            stamp = received if topic in unstamped else header_stamp(raw)
-            # A JointTrajectory with a zero stamp means 'on arrival'.
+            seen[topic] += 1
+            commanded = topic == command.topic
+            stamp = received
+            if topic not in unstamped:
+                if len(raw) >= HEADER_BYTES:
+                    stamp = header_stamp(raw)
+                elif not commanded:
+                    self._undecodable(topic, f"message {seen[topic]} on '{topic}' has {len(raw)} bytes and no header")
+                    continue
+                zeros[topic] += not stamp
+            if not commanded and not (stamp and self._serves(topic, raw, stamp)):
+                continue
+            # A command with a zero stamp means 'on arrival'.
             stamps[topic].append(stamp or received)
-            if topic == command.topic:
-                actions.append(self._command(self.bag.deserialize(raw, topic), len(actions)))
+            took[topic].append(received)
+            ordinals[topic].append(seen[topic])
+            if commanded:
+                actions.append(self._command(raw, seen[topic], stamp or received))
         streams = {}
         for topic, values in stamps.items():
+            if not values:
+                self._refuse_empty(topic, zeros[topic], seen[topic] + 1)
+            if zeros[topic] and topic != command.topic:
+                self.result.notes.append(f"{zeros[topic]} messages on '{topic}' have a zero stamp and are left out")
             array = np.array(values, np.int64)
             check_monotonic(topic, array)
             order = np.argsort(array, kind="stable")
-            streams[topic] = _Stream(array[order], order)
-        commanded = streams.pop(command.topic)
-        return streams, commanded.stamps, np.stack(actions)[commanded.ordinals], success
+            numbers = np.arange(array.size) if topic == command.topic else np.array(ordinals[topic], np.int64)
+            streams[topic] = _Stream(array[order], numbers[order])
+        counted = {command.topic, *(obs.topic for obs in self.contract.observations.values())}
+        check_clocks(self.contract, {t: np.array(took[t], np.int64) for t in counted},
+                     {t: np.array(stamps[t], np.int64) for t in counted})  # fmt: skip
+        self._check_positions()
+        self._refuse_long_trajectories()
+        commanded_at = streams.pop(command.topic)
+        return streams, commanded_at.stamps, np.stack(actions)[commanded_at.ordinals], success
 
-    def _command(self, message: Any, number: int) -> np.ndarray:
+    def _mark(self, raw: bytes, topic: str, before: bool | None) -> bool | None:
+        try:
+            return bool(self.bag.deserialize(raw, topic).data)
+        except BagError as error:
+            self.result.notes.append(f"{error}; this success mark is passed over")
+            return before
+
+    def _refuse_empty(self, topic: str, zeros: int, count: int) -> None:
+        if zeros == count:
+            raise BagError(
+                f"all {count} header stamps on '{topic}' are 0: its driver sets no time; set the contract's clock to "
+                "'receive'"
+            )
+        why = self._reasons.get(topic, "every message was left out")
+        raise BagError(f"bag '{self.bag.path}' gives no step: {why}")
+
+    def _undecodable(self, topic: str, why: str) -> None:
+        """Count a message that cannot be used, for the first observation (or the action) made of its topic."""
+        key = next((k for k, topics in self.pipeline.inputs.items() if topic in topics), ACTION)
+        self._reasons.setdefault(topic, why)
+        if key not in self.result.undecodable:
+            self.result.notes.append(why)
+        self.result.undecodable[key] = self.result.undecodable.get(key, 0) + 1
+
+    def _serves(self, topic: str, raw: bytes, stamp: int) -> bool:
+        """Whether some vector observation can be made of the message; pictures and clouds are decoded when used.
+
+        Several drivers may share a topic: what the contract's joints are not in is another driver's, and not counted
+        unless it is the only thing there is.
+        """
+        keys = [k for k, obs in self.contract.observations.items()
+                if obs.modality == "vector" and self.pipeline.inputs[k] == (topic,)]  # fmt: skip
+        if not keys:
+            return True
+        try:
+            message = self.bag.deserialize(raw, topic)
+        except BagError as error:
+            self._undecodable(topic, str(error))
+            return False
+        served = False
+        for key in keys:
+            obs = self.contract.observations[key]
+            try:
+                frame = self.pipeline.decode(key, {topic: message})
+            except ObservationError as error:
+                self._reasons.setdefault(topic, str(error))
+                others = obs.positions and not set(obs.positions) & set(message.name)
+                if not others:
+                    self._undecodable(topic, str(error))
+                continue
+            served = True
+            for name, index in obs.positions.items():
+                self._positions.setdefault(topic, {}).setdefault(name, []).append((stamp, float(frame[index])))
+        return served
+
+    def _check_positions(self) -> None:
+        metres = [joint.name for joint in self.contract.command.joints if joint.unit == "m"]
+        for topic, found in self._positions.items():
+            values = {name: np.array([value for _, value in sorted(pairs)]) for name, pairs in found.items()}
+            check_degrees(self.contract, topic, values)
+            check_wrap_around(topic, values, metres)
+
+    def _refuse_long_trajectories(self) -> None:
+        """A trajectory of many points counts by its first one alone, so the next must come before that is passed."""
+        for (stamp, points, reach_ns), (following, _, _) in itertools.pairwise([*self._trajectories, (2**62, 0, 0)]):
+            if points > 1 and following - stamp > reach_ns + 2e9 / self.contract.rate_hz:
+                raise BagError(
+                    f"'{self.contract.command.topic}' carries a JointTrajectory of {points} points that is followed "
+                    "past its first one; a policy learns one command per step: record the controller's reference "
+                    "(JointState or Float64MultiArray), or send one point per step"
+                )
+
+    def _command(self, raw: bytes, number: int, stamp: int) -> np.ndarray:
         """The action (A,), NaN for a message that is none: counted, and the steps it would have moved are left out."""
         try:
-            return command_to_array(self.contract, message)
-        except ObservationError as error:
+            message = self.bag.deserialize(raw, self.contract.command.topic)
+            values = command_to_array(self.contract, message)
+        except (BagError, ObservationError) as error:
             if ACTION not in self.result.undecodable:
                 self.result.notes.append(f"command {number}: {error}; the steps of such commands are left out")
             self.result.undecodable[ACTION] = self.result.undecodable.get(ACTION, 0) + 1
             return np.full(len(self.contract.command.joints), np.nan)
+        if self.contract.command.type == TRAJECTORY:
+            times = [p.time_from_start.sec * NANO + p.time_from_start.nanosec for p in message.points]
+            ahead = [t for t in times if t > 0]
+            self._trajectories.append((stamp, len(ahead), ahead[0] if ahead else 0))
+        return values
 
     def _write(self, grid: Grid, streams: dict[str, _Stream], actions: np.ndarray, mark: dict[str, Any]) -> None:
         spec = {**self.pipeline.spec, ACTION: ((actions.shape[1],), np.dtype(np.float64))}
         writer: EpisodeWriter | None = None
         first = 0
+        period = 1e9 / self.contract.rate_hz
         for step, latest in self._steps(grid, streams):
+            if writer and grid.times[step] - grid.times[step - 1] > 1.5 * period:
+                self._finish(writer, grid.times[first:step], mark)
+                writer = None
             observation = self._observe(latest, int(grid.times[step]))
             if observation is None or not np.isfinite(actions[step]).all():
                 self.result.gaps += 1
@@ -214,7 +338,7 @@ class _BagIngest:
 
     def _steps(self, grid: Grid, streams: dict[str, _Stream]) -> Iterator[tuple[int, dict[str, tuple[int, Any]]]]:
         """Second pass: for each grid step, topic -> (stamp, message), as soon as its messages have been read."""
-        chosen = {topic: newest_at(s.stamps, grid.times) for topic, s in streams.items()}
+        chosen = {topic: np.maximum(newest_at(s.stamps, grid.times), 0) for topic, s in streams.items()}
         used = {topic: streams[topic].ordinals[index] for topic, index in chosen.items()}
         last_use = {topic: dict(zip(u.tolist(), range(u.size), strict=True)) for topic, u in used.items()}
         loaded: dict[str, dict[int, Any]] = {topic: {} for topic in streams}
@@ -225,7 +349,10 @@ class _BagIngest:
                 topic, _, raw = next(source)
                 seen[topic] += 1
                 if seen[topic] in last_use[topic]:
-                    loaded[topic][seen[topic]] = self.bag.deserialize(raw, topic)
+                    try:
+                        loaded[topic][seen[topic]] = self.bag.deserialize(raw, topic)
+                    except BagError as error:
+                        loaded[topic][seen[topic]] = error
             latest = {
                 topic: (int(streams[topic].stamps[chosen[topic][step]]), loaded[topic][int(used[topic][step])])
                 for topic in streams
@@ -242,6 +369,7 @@ class _BagIngest:
                 latest[topic] = self._good[topic]
         while True:
             try:
+                self._refuse_broken(latest)
                 observation = self.pipeline.observe(latest, now_ns, hold=True)
             except StaleObservation:
                 return None
@@ -251,6 +379,15 @@ class _BagIngest:
                 continue
             self._good.update(latest)
             return observation
+
+    def _refuse_broken(self, latest: dict[str, tuple[int, Any]]) -> None:
+        """Raises ObservationError for a message whose bytes are none."""
+        for key, topics in self.pipeline.inputs.items():
+            for topic in topics:
+                if isinstance(latest[topic][1], BagError):
+                    error = ObservationError(str(latest[topic][1]))
+                    error.key = key
+                    raise error
 
     def _set_aside(self, latest: dict[str, tuple[int, Any]], error: ObservationError) -> bool:
         """Count the undecodable message and put the last good one in its place; False when there is none."""

@@ -1,0 +1,82 @@
+"""Whether a recording's times and readings can be what they say: clocks that differ, zero stamps, degrees, wrap-around.
+
+Pure numpy on what ingest.py read in its first pass. Each function raises BagError with what was measured and a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from difftop_ros.contract import Contract
+from difftop_ros.data.errors import BagError
+
+# Time that a command may be under way, or lie ahead in a trajectory, without another clock being the reason.
+COMMAND_DELAY_NS = 250_000_000
+FAR_OUTSIDE = 2.0  # of a joint's range: what lies further beyond its limits is no position in the contract's unit
+PARTS = 10  # of a recording, looked at one by one for a clock that steps
+
+
+def check_clocks(contract: Contract, received: Mapping[str, np.ndarray], stamps: Mapping[str, np.ndarray]) -> None:
+    """Raise BagError when streams count by clocks that differ by more than a message may be old.
+
+    received, stamps: topic -> int64 (n,) [ns] in the order recorded, of observed streams and command. The stream
+    with most header stamps is the ruler: what it says at the reception of each message of the others is compared with
+    what those say, so that a simulation that runs at another speed than the wall is no difference.
+    """
+    stamped = [t for t in stamps if t not in contract.unstamped and stamps[t].size > 1]
+    if not stamped:
+        return
+    ruler = max(stamped, key=lambda topic: stamps[topic].size)
+    order = np.argsort(received[ruler], kind="stable")
+    base_received, base_stamps = int(received[ruler][0]), int(stamps[ruler][0])
+    x, y = received[ruler][order] - base_received, stamps[ruler][order] - base_stamps
+    lags: dict[str, float] = {}
+    for topic, values in stamps.items():
+        at = received[topic] - base_received
+        # Before the ruler's first and after its last message its clock is taken to go on at the recorder's speed.
+        shown = np.interp(at, x, y) + np.minimum(at - x[0], 0) + np.maximum(at - x[-1], 0)
+        lag = shown - (values - base_stamps)
+        parts = [float(np.median(part)) for part in np.array_split(lag, min(PARTS, lag.size))]
+        lags[topic] = max(parts, key=abs)
+    allowed = {obs.topic: obs.max_age_ms * 1e6 for obs in contract.observations.values()}
+    first = min(lags, key=lambda topic: lags[topic])
+    for topic, lag in lags.items():
+        behind = lag - lags[first]
+        if behind > max(allowed.get(topic, 0.0), COMMAND_DELAY_NS if topic == contract.command.topic else 0.0):
+            how = "the time they were received" if first in contract.unstamped else "their header stamps"
+            raise BagError(
+                f"two clocks are mixed: messages on '{topic}' are {behind / 1e9:.2f} s behind those on '{first}', "
+                f"which count by {how}; set the contract's clock to 'receive', or synchronise and record again"
+            )
+
+
+def check_degrees(contract: Contract, topic: str, positions: Mapping[str, np.ndarray]) -> None:
+    """Raise BagError when positions (n,) by joint lie far outside the limits of the commanded joints."""
+    for joint in contract.command.joints:
+        values = positions.get(joint.name)
+        if values is None or not values.size:
+            continue
+        low, high = joint.position
+        margin = FAR_OUTSIDE * (high - low)
+        outside = (values < low - margin) | (values > high + margin)
+        if outside.mean() > 0.01:
+            hint = "; are they degrees?" if joint.unit == "rad" else "; are they millimetres?"
+            raise BagError(
+                f"'{joint.name}' on '{topic}' reads {values.min():.4g} to {values.max():.4g}, its limits are {low:g} "
+                f"to {high:g} {joint.unit}{hint} Correct the driver's unit or the contract's limits"
+            )
+
+
+def check_wrap_around(topic: str, positions: Mapping[str, np.ndarray], metres: Sequence[str]) -> None:
+    """Raise BagError when a joint's readings (n,), in the order of time, jump by a whole turn."""
+    for name, values in positions.items():
+        jumps = np.abs(np.diff(values))
+        turns = np.flatnonzero(np.abs(jumps - 2 * np.pi) < 0.5)
+        if name not in metres and turns.size:
+            raise BagError(
+                f"'{name}' on '{topic}' jumps by a whole turn {turns.size} times (first after message {turns[0]}): its "
+                "readings wrap around at pi, which a policy would see as motion; let the driver publish angles that go "
+                "on counting, and record again"
+            )
