@@ -64,7 +64,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.data.bags.check import check, offer_of_bag, ranked, worst
+    from difftop_ros.data.bags.check import offer_of_bag, ranked, worst
     from difftop_ros.data.bags.reader import open_bag
     from difftop_ros.data.bags.timing import TIMING_NOTE, bag_timings, timing_rows
 
@@ -86,7 +86,9 @@ def _inspect(args: argparse.Namespace) -> int:
             print(f"{rows} rows of pictures in {args.strip}")
     if contract is None or offer is None:
         return 0
-    findings = check(contract, offer, live=False)
+    from difftop_ros.data.episodes.verdict import check_bag
+
+    findings = check_bag(args.bag, contract, offer)
     print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) == "error")
 

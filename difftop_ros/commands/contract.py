@@ -50,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
     if not (args.live or args.bag):
         return 0
     from difftop_ros.data.bags.check import check, ranked, worst
+    from difftop_ros.data.episodes.verdict import check_bag
 
     offer = _offer(args, contract)
-    findings = check(contract, offer, live=args.live)
+    findings = check_bag(args.bag, contract, offer) if args.bag else check(contract, offer, live=True)
     print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) == "error")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ VERBS = {
     "bench": "compare policies on equal terms: same demonstrations, encoders, steps and starts",
     "pipeline": "record, train and evaluate from nothing, in one go",
 }
+# What a disk says that takes no more: full, over a quota, read-only, a file too large.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 OVERVIEW = "a planning policy for your robot: trajectory optimisation, learned from rosbags"
 STEPS = """\
 your robot in four steps:
@@ -58,6 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"difftop {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if args.debug or error.errno not in DISK:
+            raise
+        where = f" at '{error.filename}'" if error.filename else ""
+        print(
+            f"difftop {args.verb}: cannot write{where}: {error.strerror}; what was complete before is kept: make room "
+            "or give a writable folder, and the same command goes on",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         if args.debug:

@@ -5,6 +5,7 @@ Collecting the messages is done by those who call it; the same findings serve `c
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from difftop_ros.contract import Contract
 from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.bags.timing import Timing, bag_timings
 from difftop_ros.data.bags.topics import topic_finding
+from difftop_ros.data.errors import BagError
 from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.pipeline import ObservationPipeline
@@ -56,7 +58,8 @@ def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
     for topic, _, raw in bag.messages(usable):
         seen[topic] += 1
         if seen[topic] in picks[topic]:
-            offer.samples.setdefault(topic, []).append(bag.deserialize(raw, topic))
+            with suppress(BagError):  # counted by ingest, whose verdict it is
+                offer.samples.setdefault(topic, []).append(bag.deserialize(raw, topic))
     return offer
 
 
@@ -87,7 +90,7 @@ def _check_observation(
     timing = offer.timings[obs.topic]
     found = _check_timing(contract, key, timing, live)
     infos = [offer.samples.get(topic, []) for topic in pipeline.inputs[key][1:]]
-    for message in offer.samples.get(obs.topic, []):
+    for message in offer.samples.get(obs.topic, []) if all(infos) else []:
         try:
             extra = {topic: samples[0] for topic, samples in zip(pipeline.inputs[key][1:], infos, strict=True)}
             pipeline.decode(key, {obs.topic: message, **extra})

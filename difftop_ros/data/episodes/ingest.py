@@ -53,7 +53,7 @@ def ingest(
     prepare(out, contract)
     report = IngestReport(str(out))
     for done, path in enumerate(paths, 1):
-        report.bags.append(_ingest_cached(path, contract, out))
+        report.bags.append(ingest_bag(path, contract, out))
         if progress:
             progress(done, len(paths), report.bags[-1])
     report.seconds = time.monotonic() - started
@@ -82,7 +82,8 @@ def prepare(out: Path, contract: Contract) -> None:
     write_json(head, content)
 
 
-def _ingest_cached(path: Path, contract: Contract, out: Path) -> BagResult:
+def ingest_bag(path: Path, contract: Contract, out: Path) -> BagResult:
+    """A bag into the dataset folder `out`, or from its cache; status 'skipped' with the reason if there is none."""
     try:
         mark = fingerprint(path)
     except OSError as error:
