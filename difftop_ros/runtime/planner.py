@@ -20,6 +20,7 @@ from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import TimeSource
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
 from difftop_ros.runtime.streams import Request, StreamBuffers
+from difftop_ros.runtime.verdict import PlanVerdict, judge_plan
 from difftop_ros.safety import HoldSupervisor, MotionLimits
 
 REFUSED_STATUS = "NONFINITE"
@@ -87,13 +88,14 @@ class PlannerLoop:
         period_s: float,
         horizon: int,
         on_result: Callable[[PlanResult, TimedPlan | None], None],
+        max_plan_excess: float = 0.0,
         streams_ready: Callable[[], bool] = lambda: True,
         grace_s: float = 1.0,
     ) -> None:
         self._work, self._plans, self._supervisor = work, plans, supervisor
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
-        self._on_result = on_result
+        self._on_result, self._max_excess = on_result, max_plan_excess
         self._streams_ready, self._grace_s = streams_ready, grace_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,7 +103,8 @@ class PlannerLoop:
         self.fresh = threading.Event()
         self.failure = ""
         self.sequence = 0
-        self.accepted = 0
+        self.accepted = self.refused = self.slowed = 0
+        self.verdict = PlanVerdict(())
 
     def start(self) -> None:
         """Start the thread."""
@@ -170,18 +173,22 @@ class PlannerLoop:
             result = replace(self._work(self._warm_start), sequence=self.sequence)
             plan, kind = self._timed(result), "plan"
             refusal = self._refusal(result, plan)
+            slowed = "" if refusal else self.verdict.slowed
+            result = replace(result, message="; ".join(filter(None, (result.message, slowed))))
         except PlannerLost:
             raise
         except UserError as error:
             result = PlanResult(stamp_ns=self._source.now_ns(), sequence=self.sequence)
-            plan, kind, refusal = None, "observation", str(error)
+            plan, kind, refusal, slowed = None, "observation", str(error), ""
         if self._stopping.is_set():
             return replace(result, refusal="stopped")
         if refusal or plan is None:
             self._supervisor.trip(refusal, time.monotonic(), kind)
+            self.refused += kind == "plan"
             plan, result = None, replace(result, refusal=refusal)
         else:
             self.accepted += 1
+            self.slowed += bool(slowed)
             self._plans.push(plan, self._source.now_ns())
             self._supervisor.good_plan()
         self._on_result(result, plan)
@@ -196,6 +203,9 @@ class PlannerLoop:
         reason = plan_fault(plan, self._limits, self._horizon)
         if not reason and result.status == REFUSED_STATUS:
             reason = f"the solver found no finite cost: {result.message or 'check the observation'}"
+        if not reason:
+            self.verdict = judge_plan(plan, self._limits, self._plans.newest, self._source.now_ns())
+            reason = self.verdict.refusal(self._max_excess)
         return reason
 
     def _warm_start(self, stamp_ns: int) -> np.ndarray | None:

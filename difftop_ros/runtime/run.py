@@ -47,6 +47,7 @@ class RunSettings:
     lookahead_ms: float
     checks: Sequence[str]
     max_plan_age_ms: float
+    max_plan_excess: float
     tracking_s: float
     resume_after_frames: int
     max_failures: int
@@ -100,7 +101,7 @@ class Run:
         self.planner = PlannerLoop(
             work=work, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
             period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
-            on_result=self._take, streams_ready=Renewed(streams),
+            on_result=self._take, max_plan_excess=settings.max_plan_excess, streams_ready=Renewed(streams),
         )  # fmt: skip
         self.control = ControlLoop(
             gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
@@ -162,6 +163,9 @@ class Run:
         shown |= {f"{step}_ms": report.step_ms[step] for step in STEPS}
         shown |= {f"{step}_max_ms": report.worst_ms[step] for step in STEPS}
         shown |= {"plans": self.planner.accepted, "plan_attempts": self.planner.sequence}
+        nearest = self.planner.verdict.worst
+        shown |= {"plans_refused": self.planner.refused, "plans_slowed": self.planner.slowed,
+                  "plan_worst": "" if nearest is None else str(nearest)}  # fmt: skip
         result = self.result
         if result is not None and result.status:
             shown |= {"solver_status": result.status, "observe_ms": result.observe_ms,

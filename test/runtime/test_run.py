@@ -25,8 +25,8 @@ from difftop_ros.safety.checks import DEFAULT_CHECKS
 TOPIC = "/joints"
 SETTINGS: dict[str, Any] = {
     "deadline_ms": 20.0, "planner_rate_hz": 0.0, "sync_ms": 100.0, "blend_ms": 50.0, "lookahead_ms": 0.0,
-    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "tracking_s": 60.0, "resume_after_frames": 1,
-    "max_failures": 3, "failure_window_s": 10.0,
+    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "tracking_s": 60.0,
+    "resume_after_frames": 1, "max_failures": 3, "failure_window_s": 10.0,
 }  # fmt: skip
 CONTRACT = """
 name: two
