@@ -13,7 +13,12 @@ class UserError(Exception):
     """Something the user can put right: one sentence naming the key, what was got, what was expected and what to do.
 
     The command line prints the sentence without a traceback and exits with code 2; nodes refuse the transition.
+    key: the setting it is about, for whoever knows the line of it.
     """
+
+    def __init__(self, sentence: str = "", key: str = "") -> None:
+        super().__init__(sentence)
+        self.key = key
 
 
 def missing_package(error: ModuleNotFoundError) -> UserError:

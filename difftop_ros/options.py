@@ -46,7 +46,8 @@ class Options(BaseModel):
         try:
             super().__init__(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
         except ValidationError as error:
-            raise self.error(_sentence(error, type(self))) from None
+            key = next((str(found["loc"][0]) for found in error.errors() if found["loc"]), "")
+            raise self.error(_sentence(error, type(self)), key) from None
 
     @field_validator("*")
     @classmethod

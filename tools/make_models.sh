@@ -20,7 +20,7 @@ make_model() { # name, contract, demonstrations, share of varied starts, optimis
   "$DIFFTOP" train --bags "$bags" --contract "$contract" --dataset "runs/models/$name/dataset" \
     --out "runs/models/$name/$name" --eval-episodes 50 --steps "$steps" --threads 1 \
     --turn-joint panda_joint1 --turn-rad 0.3 --kl-weight 0.001 --proximal 0.5 --latent-modes 1
-  for file in model.safetensors config.yaml contract.yaml training.yaml evaluation.json loss.png rollout.png README.md; do
+  for file in model.safetensors config.yaml contract.yaml manifest.json training.yaml evaluation.json loss.png rollout.png README.md; do
     cp "runs/models/$name/$name/$file" "models/$name/$file"
   done
 }

@@ -19,6 +19,7 @@ VERBS = {
     "bag": "look into bags: rates, gaps, ages, pictures; turn them into a dataset",
     "train": "train a policy from bags",
     "eval": "run a policy closed loop in simulation and count successes",
+    "model": "check a model folder against its manifest, or sign it after a change that was meant",
     "run": "run a trained policy on a robot or in simulation, safely",
     "sim": "run a simulated robot behind the contract's ROS topics",
     "bench": "compare policies on equal terms: same demonstrations, encoders, steps and starts",

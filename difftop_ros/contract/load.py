@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from difftop_ros.contract.model import Contract
 from difftop_ros.contract.observations import KINDS, Section
 from difftop_ros.errors import UserError
+from difftop_ros.plain_yaml import Document, parse_yaml, read_yaml
+
+MOST_FINDINGS = 20  # told of one file
 
 
 class ContractError(UserError):
@@ -20,36 +23,26 @@ class ContractError(UserError):
 
 def load_contract(path: str | Path) -> Contract:
     """Read and validate the contract at `path`. Raises ContractError naming the line of every finding."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ContractError(f"contract {str(path)!r} does not exist; give the path of a YAML contract") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"contract {str(path)!r} cannot be read: {error}") from None
-    return parse_contract(text, str(path))
+    return _validated(read_yaml(path, "contract", ContractError), str(path))
 
 
 def parse_contract(text: str, source: str = "<contract>") -> Contract:
     """Validate contract YAML `text`; `source` is named in errors. Raises ContractError."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise ContractError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    return _validated(parse_yaml(text, source, ContractError), source)
+
+
+def _validated(document: Document, source: str) -> Contract:
+    data, root = document.data, document.root
     if not isinstance(data, dict) or root is None:
         raise ContractError(f"{source}:1: expected a mapping with 'name', 'rate_hz', 'command', …, got {data!r:.80}")
-    twice = _duplicate_keys(root)
-    if twice:
-        lines = [f"{source}:{line}: key '{key}' stands twice; keep one" for key, line in twice]
-        raise ContractError("\n".join(lines))
     try:
         return Contract.model_validate(data)
     except ValidationError as error:
         findings = error.errors(include_url=False)
-        raise ContractError("\n".join(_sentence(source, root, finding) for finding in findings)) from None
+        lines = [_sentence(source, root, finding) for finding in findings[:MOST_FINDINGS]]
+        if len(findings) > MOST_FINDINGS:
+            lines.append(f"{source}: and {len(findings) - MOST_FINDINGS} more")
+        raise ContractError("\n".join(lines)) from None
 
 
 def _sentence(source: str, root: yaml.Node, finding: Any) -> str:
@@ -92,21 +85,6 @@ def _child(node: yaml.Node, part: Any) -> tuple[yaml.Node, int] | None:
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part].start_mark.line + 1
     return None
-
-
-def _duplicate_keys(node: yaml.Node) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                found.append((key.value, key.start_mark.line + 1))
-            seen.add(key.value)
-            found += _duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            found += _duplicate_keys(value)
-    return found
 
 
 def _known_keys() -> list[str]:

@@ -5,35 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
 
-from difftop_ros.contract.observations import AnyObservation, Observation, Section, Topic, require_unique
+from difftop_ros.contract.observations import (
+    AnyObservation,
+    Key,
+    Name,
+    Observation,
+    Section,
+    Text,
+    Topic,
+    require_unique,
+)
 
 COMMAND_TYPES = Literal[
     "sensor_msgs/msg/JointState",
     "trajectory_msgs/msg/JointTrajectory",
     "std_msgs/msg/Float64MultiArray",
 ]
+# What a joint can be [rad or m, per s, s^2, s^3]: limits beyond would be none, smaller ones a joint that never moves.
+FARTHEST_JOINT, FASTEST_JOINT, LARGEST_ACCELERATION, LARGEST_JERK, SMALLEST = 1e4, 1e3, 1e5, 1e7, 1e-6
+Position = Annotated[float, Field(ge=-FARTHEST_JOINT, le=FARTHEST_JOINT)]
 
 
 class JointLimits(Section):
     """One commanded joint. Units are [unit] with /s, /s^2, /s^3; `step` is the largest change per control tick."""
 
-    name: str = Field(min_length=1)
+    name: Name
     unit: Literal["rad", "m"] = "rad"
-    position: tuple[float, float]
-    velocity: float = Field(gt=0)
-    acceleration: float | None = Field(default=None, gt=0)
-    jerk: float | None = Field(default=None, gt=0)
-    step: float | None = Field(default=None, gt=0)
+    position: tuple[Position, Position]
+    velocity: float = Field(ge=SMALLEST, le=FASTEST_JOINT)
+    acceleration: float | None = Field(default=None, ge=SMALLEST, le=LARGEST_ACCELERATION)
+    jerk: float | None = Field(default=None, ge=SMALLEST, le=LARGEST_JERK)
+    step: float | None = Field(default=None, ge=SMALLEST, le=FASTEST_JOINT)
 
     @model_validator(mode="after")
     def _ordered(self) -> JointLimits:
         if self.position[0] >= self.position[1]:
             raise ValueError(f"position limits of '{self.name}' are {list(self.position)}; the lower must come first")
+        if self.position[1] - self.position[0] < SMALLEST:
+            raise ValueError(
+                f"position limits of '{self.name}' are {list(self.position)}; they must be {SMALLEST:g} or more apart"
+            )
         return self
 
 
@@ -43,7 +59,7 @@ class Command(Section):
     topic: Topic
     type: COMMAND_TYPES
     mode: Literal["position", "velocity", "delta_position"] = "position"
-    joints: tuple[JointLimits, ...] = Field(min_length=1)
+    joints: tuple[JointLimits, ...] = Field(min_length=1, max_length=256)
 
     @property
     def header(self) -> bool:
@@ -77,30 +93,30 @@ class Command(Section):
 class Episode(Section):
     """An episode's marks: its longest duration [s] and, in simulation, the std_msgs/Bool topic that tells success."""
 
-    max_seconds: float = Field(default=60.0, gt=0)
+    max_seconds: float = Field(default=60.0, ge=0.01, le=86_400)
     success_topic: Topic | None = None
 
 
 class SimSection(Section):
     """Read by the simulation bridge alone: task, MJCF path, picture size [px], observation key -> camera name."""
 
-    task: str | None = None
-    model: str | None = None
+    task: Text | None = None
+    model: Annotated[str, Field(max_length=4096)] | None = None
     width: int = Field(default=160, ge=16, le=1920)
     height: int = Field(default=120, ge=16, le=1080)
-    cameras: dict[str, str] = Field(default_factory=dict)
+    cameras: dict[Key, Text] = Field(default_factory=dict, max_length=64)
 
 
 class Contract(Section):
     """One robot and task. `rate_hz` is the policy's step and resampling rate; `control_rate_hz` the publishing rate."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_\-]+$")
-    robot: str = ""
-    rate_hz: float = Field(gt=0, le=1000)
-    control_rate_hz: float = Field(gt=0, le=1000)
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_\-]+$")
+    robot: Text = ""
+    rate_hz: float = Field(ge=0.01, le=1000)
+    control_rate_hz: float = Field(ge=0.01, le=1000)
     clock: Literal["header", "receive"] = "header"
     command: Command
-    observations: dict[str, AnyObservation] = Field(min_length=1)
+    observations: dict[Key, AnyObservation] = Field(min_length=1, max_length=64)
     episode: Episode = Episode()
     sim: SimSection = SimSection()
 

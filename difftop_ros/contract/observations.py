@@ -27,22 +27,43 @@ from pydantic_core import PydanticKnownError
 from difftop_ros.errors import UserError
 
 GROUP = "difftop_ros.observations"
+MOST_PIXELS = 1 << 16  # a side of a picture
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 Modality = Literal["vector", "image", "cloud"]
 AXES: dict[Modality, tuple[str, ...]] = {
     "vector": ("n",), "image": ("height", "width", "channels"), "cloud": ("points", "channels"),
 }  # fmt: skip
-Vector3 = tuple[float, float, float]
+# What a robot can be: a limit or a length beyond it is a mistake, or switches off the check that it is for.
+FARTHEST = 1e4  # [m]
+LONGEST_TOPIC = 247  # what ROS leaves of DDS's 256 characters
+Length = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
+Vector3 = tuple[Length, Length, Length]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{text!r:.60} has characters that cannot be printed; write it anew")
+    return text
+
+
+# Free text, and what a robot calls its joints and frames.
+Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Name = Annotated[Text, Field(min_length=1)]
+# What a person calls an observation: the name of files and of networks' parts.
+Key = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
 def _topic_name(name: str, info: ValidationInfo) -> str:
     if not re.fullmatch(r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*", name):
         raise ValueError(
-            f"topic {name!r} is no ROS name: letters, digits and '_' between single '/', such as 'joint_states' (in "
-            "the node's namespace) or '/joint_states' (the same for every robot)"
+            f"topic {name!r:.80} is no ROS name: letters, digits and '_' between single '/', such as 'joint_states' "
+            "(in the node's namespace) or '/joint_states' (the same for every robot)"
         )
     namespace = (info.context or {}).get("namespace")
-    return name if namespace is None or name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
+    name = name if namespace is None or name.startswith("/") else f"{namespace.rstrip('/')}/{name}"
+    if len(name) > LONGEST_TOPIC:
+        raise ValueError(f"topic {name!r:.40}… has {len(name)} characters; ROS takes at most {LONGEST_TOPIC}")
+    return name
 
 
 # Relative names live in the namespace of the node that uses them, see Contract.in_namespace.
@@ -72,7 +93,7 @@ class Observation(Section):
     kind: str
     type: str
     topic: Topic
-    max_age_ms: float = Field(default=200.0, gt=0)
+    max_age_ms: float = Field(default=200.0, ge=0.1, le=600_000)
     on_stale: Literal["hold", "drop"] = "hold"
     resample: Literal["as_of", "hold"] = "as_of"
 
@@ -104,7 +125,7 @@ class JointStateObs(Observation):
 
     kind: Literal["joint_state"]
     type: Literal["sensor_msgs/msg/JointState"] = "sensor_msgs/msg/JointState"
-    joints: tuple[str, ...] = Field(min_length=1)
+    joints: tuple[Name, ...] = Field(min_length=1, max_length=256)
     fields: tuple[Literal["position", "velocity", "effort"], ...] = ("position",)
 
     @model_validator(mode="after")
@@ -140,8 +161,10 @@ class ImageObs(Observation):
 
     @model_validator(mode="after")
     def _sane_crop(self) -> ImageObs:
-        if self.crop and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
-            raise ValueError(f"crop {list(self.crop)} is (top, left, height, width) in pixels, none negative")
+        if self.crop and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1 or max(self.crop) > MOST_PIXELS):
+            raise ValueError(
+                f"crop {list(self.crop)} is (top, left, height, width) in pixels, none negative, at most {MOST_PIXELS}"
+            )
         return self
 
     @property
@@ -153,9 +176,9 @@ class ImageObs(Observation):
 class Transform(Section):
     """Pose of `from_frame` in the observation's `frame`: x_frame = R(quat_xyzw) x + xyz [m]."""
 
-    from_frame: str = Field(min_length=1)
+    from_frame: Name
     xyz: Vector3 = (0.0, 0.0, 0.0)
-    quat_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    quat_xyzw: tuple[Length, Length, Length, Length] = (0.0, 0.0, 0.0, 1.0)
 
     @model_validator(mode="after")
     def _unit(self) -> Transform:
@@ -188,8 +211,8 @@ class Crop(Section):
 class Outliers(Section):
     """Statistical outlier removal: points whose mean distance to `neighbours` exceeds mean + `std_ratio` deviations."""
 
-    neighbours: int = Field(default=16, ge=2)
-    std_ratio: float = Field(default=2.0, gt=0)
+    neighbours: int = Field(default=16, ge=2, le=1000)
+    std_ratio: float = Field(default=2.0, ge=0.01, le=100)
 
 
 class CloudObs(Observation):
@@ -198,10 +221,10 @@ class CloudObs(Observation):
     modality = "cloud"
     transport = Observation.transport | {"transform"}
 
-    frame: str = Field(min_length=1)
+    frame: Name
     transform: Transform | None = None
     crop: Crop | None = None
-    voxel_m: float | None = Field(default=None, gt=0)
+    voxel_m: float | None = Field(default=None, ge=1e-4, le=100)
     outliers: Outliers | None = None
     points: int = Field(default=512, ge=8, le=100_000)
     color: bool = False
@@ -227,7 +250,7 @@ class DepthCloudObs(CloudObs):
     kind: Literal["depth_cloud"]
     type: Literal["sensor_msgs/msg/Image"] = "sensor_msgs/msg/Image"
     camera_info: Topic
-    depth_range_m: tuple[float, float] = (0.05, 10.0)
+    depth_range_m: tuple[Length, Length] = (0.05, 10.0)
 
     @model_validator(mode="after")
     def _no_colour(self) -> DepthCloudObs:

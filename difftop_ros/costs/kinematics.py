@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from difftop_ros.errors import UserError
+from difftop_ros.plain_yaml import read_yaml
 
+FARTHEST = 1e3  # [m]; nothing of a robot is so far from its base
 Coupling = Mapping[str, Mapping[str, float]]  # commanded joint -> {joint of the model: metres or radians per unit}
 
 
@@ -35,11 +36,7 @@ class Spheres:
     @classmethod
     def load(cls, path: str | Path) -> Spheres:
         """Read `link: [[x, y, z, radius], ...]`. Raises RobotModelError naming the link that is not so."""
-        path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RobotModelError(f"spheres {str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
+        data = read_yaml(path, "spheres", RobotModelError).data
         if not isinstance(data, dict) or not data:
             raise RobotModelError(f"{path}: expected 'link: [[x, y, z, radius], ...]' [m], got {data!r:.60}")
         links: list[str] = []
@@ -50,6 +47,10 @@ class Spheres:
                     raise RobotModelError(f"{path}: a sphere of '{link}' is {row!r:.60}; expected [x, y, z, radius]")
                 if not row[3] > 0:
                     raise RobotModelError(f"{path}: a sphere of '{link}' has radius {row[3]}; expected more than 0")
+                if not all(abs(value) <= FARTHEST for value in row):
+                    raise RobotModelError(
+                        f"{path}: a sphere of '{link}' is {row!r:.60}; nothing lies beyond {FARTHEST} m"
+                    )
                 links.append(str(link))
                 rows.append([float(value) for value in row])
         table = torch.tensor(rows, dtype=torch.float32)

@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from difftop_ros.errors import UserError
 from difftop_ros.options import Options
+from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.policies.config import PolicyConfig, registered
 
 RECORD = "training.yaml"
@@ -113,7 +114,9 @@ class TrainSettings(Options):
         path = folder / RECORD
         if not path.is_file():
             return
-        before = yaml.safe_load(path.read_text())
+        before = read_yaml(path, "record of the training", TrainingError).data
+        if not isinstance(before, dict):
+            raise TrainingError(f"{path}: expected the settings of a run, got {before!r:.60}; start over with fresh")
         then = {**_flat(TrainSettings().to_dict()), **_flat(before)}  # what is not stated is at its default
         now = _flat({**self.to_dict(), **data})
         changed = [
@@ -123,13 +126,19 @@ class TrainSettings(Options):
         ]
         if changed:
             raise TrainingError(
-                f"{str(folder)!r} holds a run of other data or settings ({'; '.join(changed)}): give another out "
+                f"{str(folder)!r} holds a run of other data or settings ({_few(changed)}): give another out "
                 "folder, or start over with fresh"
             )
 
     def record(self, folder: Path, data: Mapping[str, str]) -> None:
         """Write training.yaml, which `check_resumable` reads."""
         (folder / RECORD).write_text(yaml.safe_dump({**self.to_dict(), **data}, sort_keys=False))
+
+
+def _few(sentences: list[str]) -> str:
+    """The first of them, and how many more."""
+    more = f"; and {len(sentences) - 10} more" if len(sentences) > 10 else ""
+    return "; ".join(f"{sentence:.200}" for sentence in sentences[:10]) + more
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.environment import ros_environment
 from difftop_ros.nodes.parameters import Parameter
+from difftop_ros.plain_yaml import parse_yaml
 
 
 def dds_environment() -> Any:
@@ -64,7 +63,7 @@ def given(context: Any, table: Iterable[Parameter], renamed: Mapping[str, str] |
 def _typed(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
-    value = yaml.safe_load(text)
+    value = parse_yaml(text, f"launch argument {name}").data
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(default):

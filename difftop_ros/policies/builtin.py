@@ -6,9 +6,10 @@ A file of their own because it needs no torch; a policy from elsewhere has optio
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from difftop_ros.policies.config import DecoderOptions, RefiningOptions, register
 
@@ -21,7 +22,7 @@ class BcOptions(DecoderOptions):
     network = "difftop_ros.policies.bc:BcDecoder"
     width = "bc_width"
 
-    bc_width: int = Field(256, ge=1, description="width of bc's two hidden layers")
+    bc_width: int = Field(256, ge=1, le=8192, description="width of bc's two hidden layers")
 
 
 @register
@@ -33,11 +34,11 @@ class BcRnnOptions(DecoderOptions):
     chooses = True
     width = "gmm_width"
 
-    gmm_modes: int = Field(5, ge=1, description="modes of bc_rnn's mixture")
+    gmm_modes: int = Field(5, ge=1, le=100, description="modes of bc_rnn's mixture")
     gmm_act: Literal["mode", "sample"] = Field(
         "mode", description="act by the likeliest mode's mean, or draw a mode by its weight"
     )
-    gmm_width: int = Field(128, ge=1, description="width of bc_rnn's LSTM")
+    gmm_width: int = Field(128, ge=1, le=4096, description="width of bc_rnn's LSTM")
 
 
 @register
@@ -49,12 +50,12 @@ class IbcOptions(DecoderOptions):
     chooses = True
     width = "ibc_width"
 
-    ibc_negatives: int = Field(64, ge=2, description="counter-examples per window in training")
-    ibc_candidates: int = Field(64, ge=2, description="chunks that compete in acting")
+    ibc_negatives: int = Field(64, ge=2, le=4096, description="counter-examples per window in training")
+    ibc_candidates: int = Field(64, ge=2, le=4096, description="chunks that compete in acting")
     ibc_sampler: Literal["langevin", "dfo"] = Field(
         "langevin", description="how low energies are found: with gradients, or without"
     )
-    ibc_width: int = Field(256, ge=1, description="width of the energy's hidden layers")
+    ibc_width: int = Field(256, ge=1, le=8192, description="width of the energy's hidden layers")
 
 
 @register
@@ -66,12 +67,12 @@ class DiffusionOptions(DecoderOptions):
     chooses = True
     width = "diffusion_width"
 
-    diffusion_steps: int = Field(100, ge=1, description="noise levels in training")
-    diffusion_inference_steps: int = Field(10, ge=1, description="denoising steps per plan")
+    diffusion_steps: int = Field(100, ge=1, le=10000, description="noise levels in training")
+    diffusion_inference_steps: int = Field(10, ge=1, le=10000, description="denoising steps per plan")
     diffusion_target: Literal["epsilon", "sample"] = Field(
         "sample", description="what the denoiser estimates: the noise, or the clean chunk"
     )
-    diffusion_width: int = Field(64, ge=1, description="channels of the U-Net at its full resolution")
+    diffusion_width: int = Field(64, ge=1, le=1024, description="channels of the U-Net at its full resolution")
 
     @model_validator(mode="after")
     def _check_steps(self) -> Self:
@@ -99,7 +100,7 @@ class ResidualOptions(RefiningOptions):
     name = "residual"
     network = "difftop_ros.policies.residual:ResidualNet"
 
-    residual_width: int = Field(256, ge=1, description="width of the correction's two hidden layers")
+    residual_width: int = Field(256, ge=1, le=8192, description="width of the correction's two hidden layers")
 
 
 @register
@@ -109,26 +110,28 @@ class DifftopOptions(RefiningOptions):
     name = "difftop"
     network = "difftop_ros.policies.difftop:DifftopNet"
 
-    proximal: float = Field(0.5, gt=0, description="weight rho of 1/2 rho (a - a_base)^2, in scaled actions: "
+    proximal: float = Field(0.5, gt=0, le=1e6, description="weight rho of 1/2 rho (a - a_base)^2, in scaled actions: "
                             "higher stays nearer to the base's plan")  # fmt: skip
     dynamics: Literal["none", "latent"] = Field(
         "none", description="a cost of the whole chunk, or stage costs along a rollout of learned latent dynamics"
     )
     solver: str = Field("qn", description="qn: damped quasi-Newton; polyak: the published step in closed form; ilqr: "
                         "for latent dynamics; the others: docs/reference/trajopt.md")  # fmt: skip
-    iterations: int = Field(8, ge=0, description="solver iterations per plan, in training and at run time")
-    cg_iterations: int = Field(20, ge=1, description="conjugate-gradient steps of the implicit gradient")
-    latent: int = Field(8, ge=1, description="size of the CVAE's latent, which says what the observation leaves open")
-    latent_modes: int = Field(1, ge=1, description="modes of the prior over latents: 1 is a Gaussian, more can tell "
-                            "several good ways apart")  # fmt: skip
-    latent_samples: int = Field(1, ge=1, description="latents tried per plan; the plan of lowest cost is kept, and the "
-                              "cost is trained to tell")  # fmt: skip
-    kl_weight: float = Field(0.01, ge=0, description="weight of the prior: higher leaves less to the latent")
-    prior_width: int = Field(256, ge=1, description="width of the prior's hidden layer")
-    posterior_width: int = Field(256, ge=1, description="width of the posterior's hidden layer")
-    cost_width: int = Field(256, ge=1, description="width of the cost's hidden layers, and of the dynamics'")
-    cost_outputs: int = Field(64, ge=1, description="numbers whose squares the cost sums up")
-    state: int = Field(64, ge=1, description="size of the state of latent dynamics")
+    iterations: int = Field(8, ge=0, le=10000, description="solver iterations per plan, in training and at run time")
+    cg_iterations: int = Field(20, ge=1, le=10000, description="conjugate-gradient steps of the implicit gradient")
+    latent: int = Field(
+        8, ge=1, le=1024, description="size of the CVAE's latent, which says what the observation leaves open"
+    )
+    latent_modes: int = Field(1, ge=1, le=100, description="modes of the prior over latents: 1 is a Gaussian, more can "
+                              "tell several good ways apart")  # fmt: skip
+    latent_samples: int = Field(1, ge=1, le=1024, description="latents tried per plan; that of lowest cost is kept, "
+                                "and the cost is trained to tell")  # fmt: skip
+    kl_weight: float = Field(0.01, ge=0, le=1e6, description="weight of the prior: higher leaves less to the latent")
+    prior_width: int = Field(256, ge=1, le=8192, description="width of the prior's hidden layer")
+    posterior_width: int = Field(256, ge=1, le=8192, description="width of the posterior's hidden layer")
+    cost_width: int = Field(256, ge=1, le=8192, description="width of the cost's hidden layers, and of the dynamics'")
+    cost_outputs: int = Field(64, ge=1, le=8192, description="numbers whose squares the cost sums up")
+    state: int = Field(64, ge=1, le=4096, description="size of the state of latent dynamics")
 
     @model_validator(mode="after")
     def _check_solver(self) -> Self:

@@ -7,6 +7,7 @@ options of the policies that come with the package are in builtin.py.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -17,6 +18,7 @@ from typing_extensions import Self
 from difftop_ros.errors import UserError
 from difftop_ros.options import OneOf, Options
 
+WIDEST = 4096  # a layer of an encoder
 GROUP = "difftop_ros.policies"  # entry points: modules that register policies when they are imported
 
 
@@ -127,21 +129,23 @@ class PolicyConfig(Options):
         "difftop",
         description="difftop: the optimiser refines a base; the others: baselines (docs/reference/policies.md)",
     )
-    horizon: int = Field(16, ge=1, description="steps of a plan, at the contract's rate_hz")
-    obs_steps: int = Field(1, ge=1, description="frames of history the policy sees")
+    horizon: int = Field(16, ge=1, le=1000, description="steps of a plan, at the contract's rate_hz")
+    obs_steps: int = Field(1, ge=1, le=100, description="frames of history the policy sees")
     action_frame: Literal["relative", "absolute"] = Field(
         "relative", description="plan offsets from the measured joint positions, or the positions themselves; "
         "velocity and increment commands are always absolute"
     )  # fmt: skip
-    features: int = Field(128, ge=1, description="size of the encoded observation")
-    point_widths: tuple[int, ...] = Field((64, 64, 128), min_length=1, description="layers of the point encoder")
+    features: int = Field(128, ge=1, le=8192, description="size of the encoded observation")
+    point_widths: tuple[int, ...] = Field(
+        (64, 64, 128), min_length=1, max_length=16, description="layers of the point encoder"
+    )
     image_widths: tuple[int, ...] = Field((16, 32, 64), description="channels of the small image encoder, three")
-    keypoints: int = Field(16, ge=1, description="places that each encoder of points or images looks for")
+    keypoints: int = Field(16, ge=1, le=1024, description="places that each encoder of points or images looks for")
     image_encoder: Literal["cnn", "resnet18"] = Field(
         "cnn", description="small and quick, or ResNet-18 with group norm; each camera has its own"
     )
     image_sharpness: float = Field(
-        10.0, gt=0, description="how narrowly the keypoints of cnn look before anything is learned"
+        10.0, gt=0, le=1e6, description="how narrowly the keypoints of cnn look before anything is learned"
     )
     cloud_origin: str = Field(
         "", description="joints that read a hand's place in the clouds' frame, to see points from there: "
@@ -165,21 +169,21 @@ class PolicyConfig(Options):
             base = _taken(registered()[own.base], rest)
         strange = sorted(rest.keys() - cls.model_fields.keys())
         if strange:
-            raise PolicyError(_unknown(strange, own, base))
+            raise PolicyError(_unknown(strange, own, base), strange[0])
         return {**rest, "own": own, "of_base": base}
 
     @field_validator("image_widths")
     @classmethod
     def _check_images(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if len(widths) != 3 or any(width < 4 or width % 4 for width in widths):
-            raise ValueError("expected three multiples of 4")
+        if len(widths) != 3 or any(not 4 <= width <= WIDEST or width % 4 for width in widths):
+            raise ValueError(f"expected three multiples of 4, at most {WIDEST}")
         return widths
 
     @field_validator("point_widths")
     @classmethod
     def _check_points(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if min(widths) < 1:
-            raise ValueError("expected layer sizes of at least 1")
+        if not 1 <= min(widths) <= max(widths) <= WIDEST:
+            raise ValueError(f"expected layer sizes of 1 to {WIDEST}")
         return widths
 
     @field_validator("cloud_origin")
@@ -218,14 +222,19 @@ class PolicyConfig(Options):
         return {**data, **own, **(base or {})}
 
     @classmethod
-    def from_dict(cls, data: Any, source: str = "config") -> Self:
-        """Build from plain data; unknown keys and wrong types raise PolicyError naming `source`."""
+    def from_dict(cls, data: Any, source: str = "config", line: Callable[[str], int] | None = None) -> Self:
+        """Build from plain data; unknown keys and wrong types raise PolicyError naming `source`, and the key's line."""
         if not isinstance(data, dict):
             raise PolicyError(f"{source}: expected a mapping of policy settings, got {data!r:.60}")
+        # the two that the objects have apart are no settings of a file
+        strange = sorted(data.keys() & {"own", "of_base"})
         try:
+            if strange:
+                raise PolicyError(f"there are no settings {strange}; remove them", strange[0])
             return cls(**data)
         except PolicyError as error:
-            raise PolicyError(f"{source}: {error}") from None
+            where = f"{source}:{line(error.key)}" if line and error.key else source
+            raise PolicyError(f"{where}: {error}") from None
 
 
 def _taken(kind: type[OwnOptions], values: dict[str, Any]) -> OwnOptions:
@@ -245,7 +254,7 @@ def _unknown(strange: list[str], own: OwnOptions, base: OwnOptions | None) -> st
 
 def _check(key: str, got: Any, known: list[str]) -> None:
     if got not in known:
-        raise PolicyError(f"{key} is {got!r}; expected one of {known}")
+        raise PolicyError(f"{key} is {got!r:.60}; expected one of {known}", key)
 
 
 def _words(names: str) -> list[str]:

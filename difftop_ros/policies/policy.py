@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.costs import CostTerm, InUnits
 from difftop_ros.files import whole, write_whole
+from difftop_ros.manifest import sign, verify
+from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoder import Added, Noise
@@ -24,6 +26,7 @@ from difftop_ros.policies.net import PolicyNet, make_net
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
+_DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
 
 
 class Policy:
@@ -161,12 +164,13 @@ class Policy:
         return f"{self.config.policy}{base}: {sum(parts.values()):,} parameters ({sizes})"
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, configuration and contract into `folder`; each file is replaced whole, never half-written."""
+        """Write weights, configuration, contract and manifest into `folder`; each file is replaced whole."""
         folder = Path(folder)
         with whole(folder / WEIGHTS) as beside:
             save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, beside)
         write_whole(folder / CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False))
         write_whole(folder / CONTRACT, self.contract.to_yaml())
+        sign(folder)
         return folder
 
 
@@ -188,34 +192,46 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def load_policy(folder: str | Path, device: str = "cpu") -> Policy:
-    """Load a model folder (weights, config.yaml, contract.yaml). Raises PolicyError naming what does not fit."""
+def load_policy(folder: str | Path, device: str = "cpu", *, verified: bool = True) -> Policy:
+    """Load a model folder (weights, config.yaml, contract.yaml). Raises PolicyError naming what does not fit.
+
+    verified: refuse files that are not those of the folder's manifest. Nothing is made in the sizes that the files ask
+    for before it is known that they fit each other.
+    """
     folder = Path(folder)
     target = resolve_device(device)
     missing = [name for name in (WEIGHTS, CONFIG, CONTRACT) if not (folder / name).is_file()]
     if missing:
         raise PolicyError(f"model folder {str(folder)!r} lacks {missing}; give a folder written by 'difftop train'")
+    if verified:
+        verify(folder, PolicyError)
     contract = load_contract(folder / CONTRACT)
-    try:
-        data = yaml.safe_load((folder / CONFIG).read_text())
-    except yaml.YAMLError as error:
-        raise PolicyError(f"{folder / CONFIG} is not valid YAML: {' '.join(str(error).split())}") from None
-    config = PolicyConfig.from_dict(data, str(folder / CONFIG))
+    document = read_yaml(folder / CONFIG, "configuration", PolicyError)
+    config = PolicyConfig.from_dict(document.data, str(folder / CONFIG), document.line)
+    _check_shapes(folder / WEIGHTS, contract, config)
     net = make_net(contract, config)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise PolicyError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from None
-    expected = {name: tuple(t.shape) for name, t in net.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
-    if expected != found:
-        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
-        raise PolicyError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} and {CONTRACT}: {wrong[0]} is {found.get(wrong[0], 'missing')}, "
-            f"expected {expected.get(wrong[0], 'nothing')} ({len(wrong)} tensors differ); take all three from one run"
-        )
+    weights = load_file(folder / WEIGHTS)
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor.float()).all()]
     if broken:
         raise PolicyError(f"{folder / WEIGHTS} has values that are not finite in {broken[:3]}; train again")
     net.load_state_dict(weights)
     return Policy(net, contract, target)
+
+
+def _check_shapes(path: Path, contract: Contract, config: PolicyConfig) -> None:
+    """Raise PolicyError unless the weights' header announces the tensors that such networks have."""
+    with torch.device("meta"):  # shapes without memory
+        expected = {name: (tuple(t.shape), t.dtype) for name, t in make_net(contract, config).state_dict().items()}
+    try:
+        with safe_open(path, "pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            found = {name: (tuple(part.get_shape()), _DTYPES.get(part.get_dtype())) for name, part in parts.items()}
+    except (SafetensorError, OSError) as error:
+        raise PolicyError(f"{path} cannot be read as safetensors: {error}") from None
+    wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    if wrong:
+        raise PolicyError(
+            f"{path} does not fit {CONFIG} and {CONTRACT}: {wrong[0]} is {found.get(wrong[0], ('missing',))[0]}, "
+            f"expected {expected.get(wrong[0], ('nothing',))[0]} ({len(wrong)} tensors differ); take all three from "
+            "one run"
+        )

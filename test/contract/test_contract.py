@@ -33,7 +33,7 @@ def test_hash_ignores_the_sim_section_and_sees_a_limit() -> None:
 
 
 REFUSED = [
-    ("rate_hz: 20", "rate_hz: 0", "rate_hz: 0", "greater than 0"),
+    ("rate_hz: 20", "rate_hz: 0", "rate_hz: 0", "greater than or equal to 0.01"),
     ("rate_hz: 20", "rate_hz: fast", "rate_hz: fast", "valid number"),
     ("control_rate_hz: 50", "control_rate_hz: 10", None, "below rate_hz"),
     ("    max_age_ms: 100", "    max_age: 100", "max_age: 100", "did you mean 'max_age_ms'"),

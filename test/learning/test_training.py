@@ -46,7 +46,15 @@ def test_three_demonstrations_are_learned_by_heart(
     obs = WindowDataset(episodes, 1, 4)[5]["obs"]
     assert np.array_equal(again.act(obs).actions, policy.act(obs).actions)
     files = {path.name for path in (tmp_path / "model").iterdir()}
-    assert files == {"model.safetensors", "config.yaml", "contract.yaml", "training.yaml", "checkpoints", "logs"}
+    assert files == {
+        "model.safetensors",
+        "config.yaml",
+        "contract.yaml",
+        "manifest.json",
+        "training.yaml",
+        "checkpoints",
+        "logs",
+    }
     assert [p.name for p in checkpoints(tmp_path / "model/checkpoints")] == ["step=200.ckpt", "step=240.ckpt"]
     record = yaml.safe_load((tmp_path / "model/training.yaml").read_text())
     assert record["steps"] == 240 and record["policy"]["horizon"] == 4

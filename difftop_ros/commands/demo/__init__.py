@@ -95,19 +95,18 @@ def _check(args: argparse.Namespace) -> None:
 
 def _model_facts(folder: Path) -> tuple[Any, int]:
     """Contract and length of the observation history of a model folder; its weights are the policy node's matter."""
-    import yaml
-
     from difftop_ros.contract import load_contract
     from difftop_ros.errors import UserError
+    from difftop_ros.plain_yaml import read_yaml
 
     for name in ("contract.yaml", "config.yaml"):
         if not (folder / name).is_file():
             raise UserError(f"model folder '{folder}' lacks {name}; give a folder written by 'difftop train'")
-    try:
-        steps = yaml.safe_load((folder / "config.yaml").read_text())["obs_steps"]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise UserError(f"{folder / 'config.yaml'} does not say obs_steps ({error}); train again") from None
-    return load_contract(folder / "contract.yaml"), int(steps)
+    settings = read_yaml(folder / "config.yaml", "configuration").data
+    steps = settings.get("obs_steps") if isinstance(settings, dict) else None
+    if not isinstance(steps, int) or not 1 <= steps <= 1000:
+        raise UserError(f"{folder / 'config.yaml'}: obs_steps is {steps!r:.40}; expected a small number: train again")
+    return load_contract(folder / "contract.yaml"), steps
 
 
 def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], list[Any]]:

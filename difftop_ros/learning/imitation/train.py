@@ -23,6 +23,7 @@ from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
+from difftop_ros.manifest import MANIFEST
 from difftop_ros.policies import Policy, make_net, resolve_device, take_base, with_sizes_of_base
 from difftop_ros.policies.policy import CONFIG, CONTRACT, WEIGHTS
 
@@ -183,7 +184,7 @@ def _remove_run(out: Path) -> None:
         return
     for name in ("checkpoints", "logs"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for name in (RECORD, WEIGHTS, CONFIG, CONTRACT):
+    for name in (RECORD, WEIGHTS, CONFIG, CONTRACT, MANIFEST):
         (out / name).unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from difftop_ros.manifest import sign
 from difftop_ros.signals import ENDING
 
 NODE = "difftop_ros.nodes.policy.node"
@@ -182,6 +183,7 @@ def test_what_does_not_fit_refuses_to_configure_and_exits(
     if change == "weights":
         config = yaml.safe_load((model / "config.yaml").read_text())
         (model / "config.yaml").write_text(yaml.safe_dump({**config, "bc_width": 24}))
+        sign(model)
     elif change == "contract":
         other = tmp_path / "other.yaml"
         other.write_text((model / "contract.yaml").read_text().replace("points: 64", "points: 32"))
