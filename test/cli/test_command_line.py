@@ -60,6 +60,7 @@ OPTIONS = {
     ("bag", "ingest"): ["--contract", "--out"],
     ("train",): ["--bags", "--contract", "--out", "--dataset", "--steps", "--horizon", "--fresh", "--device", "--seed"],
     ("eval",): ["--model", "--episodes", "--first-seed", "--min-successes", "--no-base"],
+    ("model", "sign"): ["folder"],
     ("run",): ["--model", "--contract", "--sim-time", "--params-file"],
     ("sim",): ["--task", "--contract", "--realtime-factor", "--lockstep"],
     ("bench",): ["--tasks", "--policies", "--seeds", "--demos", "--steps", "--csv", "--report"],
