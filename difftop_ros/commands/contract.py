@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.commands.console import print_table
+from difftop_ros.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     spheres.add_argument("--count", type=int, default=48, help="spheres in all; more fit closer and take longer")
     spheres.add_argument("--out", required=True, help="YAML to write: link -> [[x, y, z, radius], ...] [m]")
     spheres.add_argument("--picture", help="PNG to write, to look at what they cover")
+    secure = jobs.add_parser("secure", help="write the policy file of a secured graph (SROS2) for all nodes")
+    secure.add_argument("file", help="the contract's YAML")
+    secure.add_argument("--out", required=True, type=Path, help="policies.xml to write")
+    secure.add_argument("--namespace", default="/", help="the robot's namespace")
     show = jobs.add_parser("show", help="print what it says, and its hash")
     show.add_argument("file", help="the contract's YAML")
 
@@ -41,6 +46,12 @@ def run(args: argparse.Namespace) -> int:
     contract = load_contract(args.file)
     if args.job == "check" and args.live:
         contract = contract.in_namespace(args.namespace)
+    if args.job == "secure":
+        from difftop_ros.nodes.security import policy_file
+
+        write_whole(args.out, policy_file(contract, args.namespace))
+        print(f"{args.out}: give it to 'ros2 security create_permission KEYSTORE ENCLAVE {args.out}'")
+        return 0
     if args.job == "show":
         print(contract.to_yaml().rstrip())
         print(f"# sha256 {contract.sha256}")
@@ -71,7 +82,6 @@ def describe(contract: Any) -> str:
 def _spheres(args: argparse.Namespace) -> int:
     import yaml
 
-    from difftop_ros.files import write_whole
     from difftop_ros.sim.mujoco.spheres import cover, picture
 
     found = cover(args.file, args.count)

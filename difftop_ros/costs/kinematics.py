@@ -53,6 +53,8 @@ class Spheres:
                     )
                 links.append(str(link))
                 rows.append([float(value) for value in row])
+        if not rows:
+            raise RobotModelError(f"{path} names {len(data)} links and no sphere; expected [[x, y, z, radius], ...]")
         table = torch.tensor(rows, dtype=torch.float32)
         return cls(tuple(links), table[:, :3], table[:, 3])
 

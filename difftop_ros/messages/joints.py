@@ -11,11 +11,16 @@ from difftop_ros.contract import JointStateObs
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.types import Types, float_field, stamped
 
+FLOAT32_MOST = float(np.finfo(np.float32).max)
+
 
 def joint_frame(obs: JointStateObs, messages: Mapping[str, Any]) -> np.ndarray:
     """Float32 (len(fields) * len(joints),), field-major, joints in the contract's order. Raises ObservationError."""
     message, where = messages[obs.topic], f"JointState on '{obs.topic}'"
-    return np.concatenate([by_name(message, f, list(obs.joints), where) for f in obs.fields]).astype(np.float32)
+    values = np.concatenate([by_name(message, f, list(obs.joints), where) for f in obs.fields])
+    if np.abs(values).max() > FLOAT32_MOST:
+        raise ObservationError(f"{where} has a value of {values[np.abs(values).argmax()]:g}; no joint is there")
+    return values.astype(np.float32)
 
 
 def joint_state(

@@ -39,10 +39,8 @@ class Recorder:
         self._failure = ""
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
         self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
-        optional = [*_camera_infos(contract), "/tf_static", self._episode_topic, *(extra or [])]
+        optional = [*optional_topics(contract), self._episode_topic, *(extra or [])]
         self._success_topic = contract.episode.success_topic
-        if self._success_topic:
-            optional.append(self._success_topic)
         optional = [topic for topic in optional if topic not in self.required]
         self.topics = TopicFollower(node, self.required, optional, self._on_message)
         self._complete = False
@@ -122,6 +120,12 @@ def summary(bag: EpisodeBag, success: bool | None) -> str:
     """One line on a closed bag."""
     mark = {True: "success", False: "failure", None: "unmarked"}[success]
     return f"{bag.folder}: {sum(bag.counts.values())} messages on {len(bag.counts)} topics, {mark}"
+
+
+def optional_topics(contract: Contract) -> list[str]:
+    """Topics that are recorded when they are there: camera infos, fixed transforms, the success mark."""
+    success = contract.episode.success_topic
+    return [*_camera_infos(contract), "/tf_static", *([success] if success else [])]
 
 
 def _camera_infos(contract: Contract) -> list[str]:
