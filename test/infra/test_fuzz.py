@@ -12,8 +12,8 @@ from difftop_ros.errors import UserError
 from tools.fuzz import run, targets
 from tools.fuzz.__main__ import main
 
-SLICE = {"contract": 150, "config": 200, "training": 150, "spheres": 200, "model": 100, "messages": 300, "bags": 100,
-         "parameters": 400}  # fmt: skip
+SLICE = {"contract": 150, "config": 200, "training": 150, "spheres": 200, "model": 100, "messages": 300,
+         "commands": 300, "bags": 100, "parameters": 400}  # fmt: skip
 
 
 def test_the_slice_has_every_target() -> None:

@@ -263,6 +263,45 @@ def samples(store: Any) -> dict[str, list[bytes]]:
     }
 
 
+class Commands(Target):
+    """A command of each type, its bytes changed: read back as training does, with its stamp."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from rosbags.typesys import Stores, get_typestore
+
+        from difftop_ros.contract import parse_contract
+        from difftop_ros.messages import array_to_command
+        from difftop_ros.messages.types import rosbags_types
+
+        self.store = get_typestore(Stores.ROS2_JAZZY)
+        self.contracts, self.samples = {}, {}
+        for kind in (
+            "sensor_msgs/msg/JointState",
+            "trajectory_msgs/msg/JointTrajectory",
+            "std_msgs/msg/Float64MultiArray",
+        ):
+            contract = parse_contract(CONTRACT.replace("sensor_msgs/msg/JointState", kind, 1))
+            message = array_to_command(contract, np.array([0.5, -0.5]), 1_000_000_000, rosbags_types)
+            self.contracts[kind] = contract
+            self.samples[kind] = bytes(self.store.serialize_cdr(message, kind))
+
+    def make(self, rng: random.Random) -> bytes:
+        kind = rng.choice(sorted(self.samples))
+        return f"{kind}\n".encode() + changed_bytes(rng, self.samples[kind])
+
+    def feed(self, raw: bytes) -> None:
+        from difftop_ros.messages import ObservationError, command_to_array
+
+        head, _, body = raw.partition(b"\n")
+        kind = head.decode()
+        try:
+            message = self.store.deserialize_cdr(body, kind)
+        except Exception:
+            raise ObservationError("no message") from None  # the deserialiser's refusal, not ours
+        assert np.isfinite(command_to_array(self.contracts[kind], message)).all()
+
+
 class Bags(Target):
     """A bag folder with its storage file or its metadata changed: opened, all read and deserialised."""
 
@@ -332,6 +371,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "spheres": SpheresFile,
     "model": ModelFolder,
     "messages": Messages,
+    "commands": Commands,
     "bags": Bags,
     "parameters": Parameters,
 }

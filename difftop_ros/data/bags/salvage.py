@@ -77,11 +77,12 @@ class SalvageReader:
         try:
             # Lets sqlite open a file shorter than its header says.
             connection.execute("PRAGMA writable_schema=ON")
-            topics = {row[0]: row[1:] for row in connection.execute("SELECT id, name, type FROM topics")}
+            rows = connection.execute("SELECT id, name, type FROM topics")
+            topics = {row[0]: row[1:] for row in rows if isinstance(row[1], str) and isinstance(row[2], str)}
             self._types.update(topics.values())
             self._define_from_sqlite(connection)
             for topic, stamp, raw in connection.execute("SELECT topic_id, timestamp, data FROM messages NOT INDEXED"):
-                if topic in topics:
+                if topic in topics and isinstance(stamp, int) and isinstance(raw, bytes):  # sqlite checks no types
                     yield topics[topic][0], stamp, raw
         except sqlite3.DatabaseError:
             return
@@ -101,9 +102,13 @@ class SalvageReader:
     def _define(self, name: str, encoding: str, text: str) -> None:
         if name in self._typestore.fielddefs:
             return
-        if encoding == "ros2msg":
-            definitions = get_types_from_msg(text, name)
-        else:
-            parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
-            definitions = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
-        self._typestore.register({k: v for k, v in definitions.items() if k not in self._typestore.fielddefs})
+        try:
+            if encoding == "ros2msg":
+                definitions = get_types_from_msg(text, name)
+            else:
+                parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
+                definitions = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
+            self._typestore.register({k: v for k, v in definitions.items() if k not in self._typestore.fielddefs})
+        # A damaged text fails in as many ways as parsers have; messages of the type are refused when they are read.
+        except Exception:
+            return
