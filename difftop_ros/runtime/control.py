@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difftop_ros.runtime.clock import Pacer, Tick
+from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import PlanBuffer
-from difftop_ros.runtime.streams import JointReading
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper, Proposal
 
 STOP_S = 1.0
+SLOWLY = 0.1  # share of top velocity at which a robot that did not follow is gone back to
+SURE = 25  # ticks in a row with a believed pose, before it is gone to
 STEPS = ("read", "select", "gate", "publish", "report")
 
 
@@ -58,7 +60,8 @@ class ControlLoop:
     """Runs between `start` and `stop`; `tick` is one pass and can be called alone.
 
     read_joints(time_ns) -> JointReading;  publish(values (A,)) sends one command;  lookahead_s is added to the time
-    at which the plan is read, to make up for the delay between a command and the robot's motion.
+    at which the plan is read, to make up for the delay between a command and the robot's motion;  max_overruns ticks in
+    a row that lost others before them begin a hold.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ControlLoop:
         publish: Callable[[np.ndarray], None],
         lookahead_s: float = 0.0,
         on_jump: Callable[[], None] = lambda: None,
+        max_overruns: int = 5,
     ) -> None:
         self._gate, self._shaper, self._supervisor = gate, shaper, supervisor
         self._plans, self._pacer = plans, pacer
@@ -80,6 +84,9 @@ class ControlLoop:
         self._lookahead_ns = round(lookahead_s * 1e9)
         self._dt_ns = round(gate.limits.dt * 1e9)
         self._started = False
+        self._max_overruns, self._overruns = max_overruns, 0
+        self._sure = 0  # ticks in a row with a believed pose
+        self._way: np.ndarray | None = None  # where the way back to the robot has got to (A,)
         self._lag = 0.0
         self._stop_by = 0.0
         self._stopping = threading.Event()
@@ -126,9 +133,27 @@ class ControlLoop:
                 tick = self._pacer.wait(self._out_of_time)
                 if tick is not None:
                     self.tick(tick)
-        except Exception as error:  # the thread's last word: the node reads it and deactivates
+        except Exception as error:  # the node reads it and deactivates
             self.failure = f"the control thread stopped: {type(error).__name__}: {error}"
             self._supervisor.trip(self.failure, time.monotonic(), "control")
+            self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        """The thread's last act, whatever has failed: decelerate, asking neither plans, readings nor the clock."""
+        end = time.monotonic() + STOP_S
+        while self._started and not self._shaper.at_rest and time.monotonic() < end:
+            time.sleep(self._gate.limits.dt)
+            command = self._shaper.stop()
+            try:
+                self._send(command)
+            except Exception as error:  # the next one may pass
+                self.failure = f"{self.failure}; and stopping: {type(error).__name__}: {error}"[:500]
+
+    def _send(self, command: np.ndarray) -> None:
+        self._publish(command)
+        self._gate.commit(command)
+        self._shaper.commit(command)
+        self._started, self.last = True, command
 
     def _out_of_time(self) -> bool:
         """True when stopping and no command is out, or the time to decelerate is over (simulated time may stand)."""
@@ -151,18 +176,23 @@ class ControlLoop:
         marks.append(time.perf_counter())
 
         if command is not None:
-            self._publish(command)
-            self._gate.commit(command)
-            self._shaper.commit(command)
-            self._started, self.last = True, command
+            self._send(command)
         marks.append(time.perf_counter())
 
         self._report(tick, marks, command is not None)
 
     def _read(self, tick: Tick) -> JointReading:
         reading = self._read_joints(tick.due_ns)
+        self._sure = 0 if reading.fault else self._sure + 1
         if reading.fault and self._active:
-            self._supervisor.trip(reading.fault, time.monotonic(), "measurement")
+            self._supervisor.trip(reading.fault, time.monotonic(), reading.kind)
+        self._overruns = self._overruns + 1 if tick.lost and not tick.jumped else 0
+        if self._overruns >= self._max_overruns:
+            reason = (
+                f"{self._overruns} control ticks in a row came too late by whole periods of {self._dt_ns / 1e6:g} ms; "
+                "free the machine of other programs, or allow realtime_priority"
+            )
+            self._supervisor.trip(reason, time.monotonic(), "overruns")
         return reading
 
     @property
@@ -202,10 +232,22 @@ class ControlLoop:
         if not self._started:
             return None
         # Position mode rests at the last command, which keeps a grasp and does not sag. Only when the robot did not
-        # follow is the last command the wrong place: then it goes back to where the robot is.
-        back = self._supervisor.kind == "tracking" and not reading.fault and bool(np.isfinite(reading.position).all())
-        values = self._shaper.stop(reading.position if back else None)
+        # follow is the last command the wrong place: then it goes back to where the robot is, slowly and only where
+        # that has been believed for a while.
+        back = self._supervisor.kind == "tracking" and self._sure >= SURE and not self._stopping.is_set()
+        values = self._towards(reading.position) if back else self._shaper.stop()
+        self._way = self._way if back else None
         return Proposal(self._gate.limits.names, values, None, reading.position, reading.age_ms)
+
+    def _towards(self, position: np.ndarray) -> np.ndarray:
+        """The next command (A,) of a slow way from the last command to `position` (A,) [unit]; position mode."""
+        limits = self._gate.limits
+        before = self.last if self._way is None else self._way
+        assert before is not None
+        most = SLOWLY * limits.velocity * limits.dt
+        goal = np.clip(position, limits.lower, limits.upper)
+        self._way = before + np.clip(goal - before, -most, most)
+        return self._shaper.propose(before, self._way, position)
 
     def _check(self, proposal: Proposal | None, reading: JointReading) -> np.ndarray | None:
         """The command that may be published: the proposal, the hold in its place, or none."""

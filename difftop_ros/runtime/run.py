@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +18,10 @@ from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import Pacer, TimeSource
 from difftop_ros.runtime.control import STEPS, ControlLoop
+from difftop_ros.runtime.joints import JointReader, JointReading
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan
 from difftop_ros.runtime.planner import ObserveAndSolve, PlannerLoop
-from difftop_ros.runtime.streams import JointReader, Renewed, StreamBuffers
+from difftop_ros.runtime.streams import Renewed, StreamBuffers
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker
 from difftop_ros.safety import (
     Belief,
@@ -52,6 +53,7 @@ class RunSettings:
     resume_after_frames: int
     max_failures: int
     failure_window_s: float
+    max_overruns: int
 
     def make_checks(self, max_measured_age_ms: float) -> list[Check]:
         """The gate's checks. Raises UserError for names that cannot be had."""
@@ -86,7 +88,9 @@ class Run:
         worker.observe(streams.request(source.now_ns(), facts.obs_steps, step_s))
         limits = MotionLimits.of(contract.command, contract.control_rate_hz)
         gate = CommandGate(limits, settings.make_checks(joints.max_age_ms))
-        joints.believe(Belief(limits))
+        self._joints, self._belief, self.objection = joints, Belief(limits), ""
+        self._window_ns = round((facts.obs_steps - 1) * step_s * 1e9)
+        joints.believe(self._belief)
         reading = joints.read(source.now_ns())
         start, why = gate.start_position(reading.position)
         if reading.fault or start is None:
@@ -94,19 +98,19 @@ class Run:
         plans = PlanBuffer(settings.blend_ms / 1e3)
         self.result: PlanResult | None = None
         self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
-        work = ObserveAndSolve(
+        self._work = ObserveAndSolve(
             worker, streams, contract, source, most_ns=self._sync_ns, steps=facts.obs_steps,
             deadline_ms=settings.deadline_ms,
         )  # fmt: skip
         self.planner = PlannerLoop(
-            work=work, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
+            work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
             period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
             on_result=self._take, max_plan_excess=settings.max_plan_excess, streams_ready=Renewed(streams),
         )  # fmt: skip
         self.control = ControlLoop(
             gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
-            pacer=Pacer(source, limits.dt), read_joints=joints.read, publish=outlet.send,
-            lookahead_s=settings.lookahead_ms / 1e3, on_jump=streams.clear,
+            pacer=Pacer(source, limits.dt), read_joints=self._read, publish=self._send,
+            lookahead_s=settings.lookahead_ms / 1e3, on_jump=self._forget, max_overruns=settings.max_overruns,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -144,6 +148,28 @@ class Run:
         """Why it cannot go on, '' while it can."""
         return self.control.failure or self.planner.failure or self.supervisor.exhausted
 
+    def _read(self, time_ns: int) -> JointReading:
+        """Control thread: where the robot is; `objection`, which the node may set, is a fault like any other."""
+        reading = self._joints.read(time_ns)
+        objection = self.objection
+        return replace(reading, fault=objection, kind="publishers") if objection and not reading.fault else reading
+
+    def _send(self, values: np.ndarray) -> None:
+        self._outlet.send(values)
+        self._belief.commanded(values)
+
+    def _forget(self) -> None:
+        self._streams.clear()
+        self._joints.forget()
+
+    def _plan(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult:
+        """Planner thread: a plan from an observation without joint positions that were not believed."""
+        result = self._work(warm_start)
+        doubt = self._joints.last_doubt
+        if self._joints.doubted_ns >= result.stamp_ns - self._window_ns and not doubt.ok:
+            raise UserError(f"the observation has joint positions that are not believed: {doubt.reason}")
+        return result
+
     def _offer(self, now_ns: int) -> None:
         self.planner.offer(self._streams.synchronised_ns(now_ns, self._sync_ns))
 
@@ -158,7 +184,9 @@ class Run:
         shown: dict[str, Any] = {
             "hold_reason": self.supervisor.reason, "ticks": report.ticks, "ticks_lost": report.ticks_lost,
             "commands_published": report.published, "lateness_p50_ms": p50, "lateness_p99_ms": p99,
-            "lateness_max_ms": worst, "plan_age_ms": report.plan_age_ms, "behind_plan_s": report.lag,
+            "lateness_max_ms": worst, "hold_kind": self.supervisor.kind, "readings_doubted": self._joints.doubts,
+            "last_doubt": self._joints.last_doubt.reason, "plan_age_ms": report.plan_age_ms,
+            "behind_plan_s": report.lag,
         }  # fmt: skip
         shown |= {f"{step}_ms": report.step_ms[step] for step in STEPS}
         shown |= {f"{step}_max_ms": report.worst_ms[step] for step in STEPS}

@@ -12,12 +12,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from difftop_ros.contract import Contract
 from difftop_ros.messages import StaleObservation
 from difftop_ros.messages.types import header_stamp
-from difftop_ros.safety.belief import Belief
 
 MAX_KEPT = 64
 Deserialize = Callable[[bytes, str], Any]
@@ -79,6 +76,11 @@ class StreamBuffers:
         except IndexError:
             return None
 
+    def since(self, topic: str, number: int) -> list[RawMessage]:
+        """What came on `topic` after the message `number`, in order of arrival."""
+        with self._lock:
+            return [message for message in self._kept[topic] if message.number > number]
+
     def numbers(self) -> dict[str, int]:
         """Topic -> number of its newest message, 0 if none: to tell later whether there is a newer one."""
         return {topic: kept[-1].number if kept else 0 for topic, kept in self._kept.items()}
@@ -138,73 +140,3 @@ class Renewed:
     def __call__(self) -> bool:
         """True when nothing that was stored before need be used."""
         return all(number > self._before[topic] for topic, number in self._buffers.numbers().items())
-
-
-@dataclass(frozen=True)
-class JointReading:
-    """Believed positions (A,) [unit] in command order, the newest's age [ms], why that is not used ('' if it is)."""
-
-    position: np.ndarray
-    age_ms: float
-    fault: str = ""
-
-
-class JointReader:
-    """The measured positions of the commanded joints, from the newest JointState messages.
-
-    A Belief, if there is one, judges them: what is not believed is a fault, and the last believed pose stands for it.
-    """
-
-    def __init__(self, contract: Contract, buffers: StreamBuffers, deserialize: Deserialize) -> None:
-        self._buffers, self._deserialize = buffers, deserialize
-        self._names = contract.command.joint_names
-        self._where: dict[str, list[int]] = {}
-        covered: set[str] = set()
-        self.max_age_ms = 0.0
-        for obs in contract.observations.values():
-            mine = [i for i, name in enumerate(self._names) if name in obs.positions and name not in covered]
-            if mine:
-                covered.update(self._names[i] for i in mine)
-                self._where.setdefault(obs.topic, []).extend(mine)
-                self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
-        self._position = np.full(len(self._names), np.nan)
-        self._seen: dict[str, int] = {}
-        self._fault: dict[str, str] = {}
-        self._doubt = ""
-        self._belief: Belief | None = None
-
-    def believe(self, belief: Belief) -> None:
-        """Let `belief` judge what is read from now on, beginning with the newest message."""
-        self._belief, self._doubt = belief, ""
-        self._seen.clear()
-
-    def read(self, time_ns: int) -> JointReading:
-        """Positions (A,) [unit] and the age [ms] of the oldest message they come from."""
-        age_ms, renewed_ns = 0.0, 0
-        for topic, joints in self._where.items():
-            message = self._buffers.newest(topic)
-            if message is None:
-                return JointReading(self._position.copy(), float("inf"), f"nothing was received on '{topic}' yet")
-            if self._seen.get(topic) != message.number:
-                self._seen[topic] = message.number
-                self._fault[topic] = self._take(topic, joints, self._deserialize(message.raw, message.kind))
-                renewed_ns = max(renewed_ns, message.stamp_ns)
-            age_ms = max(age_ms, (time_ns - message.stamp_ns) / 1e6)
-        fault = next((f for f in self._fault.values() if f), "")
-        if self._belief is None:
-            return JointReading(self._position.copy(), age_ms, fault)
-        if renewed_ns and not fault:
-            self._doubt = self._belief.judge(self._position, renewed_ns)
-        believed = self._position if self._belief.position is None else self._belief.position
-        return JointReading(believed.copy(), age_ms, fault or self._doubt)
-
-    def _take(self, topic: str, joints: list[int], message: Any) -> str:
-        names = list(message.name)
-        lacking = [self._names[i] for i in joints if self._names[i] not in names]
-        if lacking or len(message.position) != len(names):
-            what = f"lacks {lacking}" if lacking else f"has {len(message.position)} positions for {len(names)} names"
-            return f"JointState on '{topic}' {what}; the contract commands {len(self._names)} joints: {self._names}"
-        for i in joints:
-            self._position[i] = message.position[names.index(self._names[i])]
-        bad = [self._names[i] for i in joints if not np.isfinite(self._position[i])]
-        return f"JointState on '{topic}' has a position that is not finite for {bad}; check its driver" if bad else ""

@@ -1,17 +1,20 @@
 """Whether a measurement can be true, before anything follows it. What is done about one that cannot is not said here.
 
 A driver that restarts, a wrong topic or a second publisher can send positions that are well formed, fresh and false.
+Signs that only show over several readings are suspicion.py's.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from difftop_ros.safety.gate import PASS, Verdict
 from difftop_ros.safety.limits import MotionLimits
+from difftop_ros.safety.suspicion import Frozen, Opposed, Swings
 
 OUTSIDE = 0.05  # share of a joint's range by which encoders and soft stops may exceed its limits
-FASTER = 3.0  # multiple of the velocity limit that a measurement may show: filters overshoot, stamps jitter
 NOISE = 0.005  # share of a joint's range by which two readings of a resting joint may differ
+JITTER_S = 0.04  # by which the stamps of two readings may be wrong: as long a joint may have moved on
 SHORTEST_S, LONGEST_S = 0.02, 0.25  # of the time between two readings, for what a joint can have moved in it
 BACK_S = 1.0  # time that goes back by more is another time; by less, the order of two topics
 AGAIN = 5  # plausible readings in a row after which a pose is believed again
@@ -31,52 +34,85 @@ class Belief:
         self._limits = limits
         self._margin = OUTSIDE * (limits.upper - limits.lower)
         self._noise = NOISE * (limits.upper - limits.lower)
-        self.position: np.ndarray | None = None
-        self._stamp_ns = 0
-        self._good = AGAIN
-        self._settled = 0
+        self._all = np.arange(limits.size)
+        self._begin(0)
 
-    def judge(self, position: np.ndarray, stamp_ns: int) -> str:
-        """Why `position` (A,) [unit], measured at `stamp_ns` [ns], is not believed; '' if it is."""
-        if self.position is not None and stamp_ns < self._stamp_ns - round(BACK_S * 1e9):
-            self.position, self._stamp_ns, self._good, self._settled = None, stamp_ns, AGAIN, 0
-        passed_s = min(max((stamp_ns - self._stamp_ns) / 1e9, SHORTEST_S), LONGEST_S)
-        self._stamp_ns = max(stamp_ns, self._stamp_ns)
-        outside = self._outside(position)
-        jumped = "" if outside else self._jumped(position, passed_s)
-        if jumped and self._settled < AGAIN:
-            jumped, self._settled = "", 0
-        if outside or jumped:
+    def _begin(self, stamp_ns: int) -> None:
+        self.position: np.ndarray | None = None
+        self._stamps = np.full(self._limits.size, stamp_ns, dtype=np.int64)
+        self._good, self._settled = AGAIN, 0
+        self._frozen = Frozen(self._limits)
+        self._suspicions = (Swings(self._limits), Opposed(self._limits))
+
+    def commanded(self, values: np.ndarray) -> None:
+        """Take note of a command (A,) that was published: readings that stand still meanwhile are noticed."""
+        self._frozen.commanded(values)
+
+    def judge(
+        self,
+        position: np.ndarray,
+        stamp_ns: int,
+        velocity: np.ndarray | None = None,
+        joints: np.ndarray | None = None,
+    ) -> Verdict:
+        """Whether `position` (A,) [unit] is believed; the kind of doubt and a sentence if not.
+
+        `joints` (n,) are the indices measured at `stamp_ns` [ns], None for all; the others are older. `velocity` (A,)
+        [unit/s] is what the driver says of them, NaN where it says nothing.
+        """
+        measured = self._all if joints is None else joints
+        if self.position is not None and stamp_ns < self._stamps.max() - round(BACK_S * 1e9):
+            self._begin(stamp_ns)
+        passed_s = (stamp_ns - self._stamps) / 1e9
+        self._stamps[measured] = np.maximum(self._stamps[measured], stamp_ns)
+        verdict = self._outside(position)
+        if verdict.ok:
+            verdict = self._jumped(position, passed_s)
+            if not verdict.ok and self._settled < AGAIN:
+                verdict, self._settled = PASS, 0
+            signs = [s.see(position, velocity, stamp_ns, measured) for s in (*self._suspicions, self._frozen)]
+            verdict = verdict if not verdict.ok else next((sign for sign in signs if not sign.ok), PASS)
+        if not verdict.ok:
             self._good = 0
-            return outside or jumped
+            return verdict
         self._settled += 1
         self._good += 1
         if self._good < AGAIN:
-            return f"the joints' positions are plausible again, {self._good} of {AGAIN} readings in a row"
+            said = f"the joints' positions are plausible again, {self._good} of {AGAIN} readings in a row"
+            return Verdict(False, "recovering", said)
         self.position = position.copy()
-        return ""
+        return PASS
 
-    def _outside(self, position: np.ndarray) -> str:
+    def _outside(self, position: np.ndarray) -> Verdict:
         low, high = self._limits.lower - self._margin, self._limits.upper + self._margin
         wrong = ~((position >= low) & (position <= high))  # so that NaN is wrong too
         if not wrong.any():
-            return ""
+            return PASS
         joint = int(np.argmax(wrong))
-        return (
+        return Verdict(
+            False,
+            "limits",
             f"joint '{self._limits.names[joint]}' is measured at {position[joint]:.4g} {self._limits.units[joint]}, "
-            f"outside its limits [{self._limits.lower[joint]:g}, {self._limits.upper[joint]:g}]; check its driver"
+            f"outside its limits [{self._limits.lower[joint]:g}, {self._limits.upper[joint]:g}]; check its driver",
         )
 
-    def _jumped(self, position: np.ndarray, passed_s: float) -> str:
+    def reach(self, passed_s: np.ndarray | float) -> np.ndarray:
+        """How far (A,) [unit] readings `passed_s` [s] apart may differ."""
+        moved_s = np.clip(passed_s, SHORTEST_S, LONGEST_S) + JITTER_S
+        return moved_s * self._limits.velocity + self._noise
+
+    def _jumped(self, position: np.ndarray, passed_s: np.ndarray) -> Verdict:
         if self.position is None:
-            return ""
+            return PASS
         moved = np.abs(position - self.position)
-        excess = moved / (FASTER * passed_s * self._limits.velocity + self._noise)
+        excess = moved / self.reach(passed_s)
         joint = int(np.argmax(excess))
         if excess[joint] <= 1:
-            return ""
+            return PASS
         name, unit = self._limits.names[joint], self._limits.units[joint]
-        return (
-            f"joint '{name}' is measured {moved[joint]:.3f} {unit} from where it was, more than {FASTER:g} times its "
-            "velocity limit allows; check for a second publisher or a restarted driver, then activate again"
+        return Verdict(
+            False,
+            "jump",
+            f"joint '{name}' is measured {moved[joint]:.3f} {unit} from where it was, more than its velocity limit "
+            "allows; check for a second publisher or a restarted driver, then activate again",
         )

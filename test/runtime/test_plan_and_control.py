@@ -12,10 +12,11 @@ from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import Pacer, SystemTime, Tick
-from difftop_ros.runtime.control import ControlLoop
+from difftop_ros.runtime.control import SLOWLY, SURE, ControlLoop
+from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
 from difftop_ros.runtime.planner import PlannerLoop
-from difftop_ros.runtime.streams import JointReading, Renewed, StreamBuffers
+from difftop_ros.runtime.streams import Renewed, StreamBuffers
 from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
 
 NAMES = ("a", "b")
@@ -171,8 +172,61 @@ def test_stale_joints_hold_and_a_robot_that_does_not_follow_is_gone_back_to() ->
         stuck.ticks(5)
     assert stuck.hold.kind == "tracking"
     assert "joint 'a'" in stuck.hold.reason
-    stuck.ticks(50)
+    stuck.ticks(300)
     np.testing.assert_allclose(stuck.sent[-1], [0.1, -0.1], atol=1e-2)
+    way = np.diff(np.array(stuck.sent)[-200:], axis=0)
+    assert np.abs(way).max() <= 1.05 * SLOWLY * 2.0 * 0.02, "slowly"
+
+
+def test_a_doubtful_pose_is_not_gone_back_to_and_one_believed_again_only_after_a_while() -> None:
+    stuck = Bench()
+    stuck.follow = False
+    while stuck.hold.kind != "tracking":
+        stuck.plan([1.9, -0.1])
+        stuck.ticks(1)
+    stuck.fault = "a second publisher"
+    stuck.ticks(100)
+    held = stuck.sent[-1]
+    stuck.ticks(100)
+    np.testing.assert_array_equal(stuck.sent[-1], held)
+    stuck.fault = ""
+    stuck.ticks(SURE - 1)
+    np.testing.assert_array_equal(stuck.sent[-1], held)
+    stuck.ticks(100)
+    assert stuck.sent[-1][0] < held[0] - 0.05
+
+
+@pytest.mark.parametrize("mode", ["position", "velocity"])
+def test_whatever_fails_in_a_tick_the_threads_last_act_is_to_decelerate(mode: str) -> None:
+    bench = Bench(mode)
+    bench.plan([1.9, -1.9], mode)
+    bench.ticks(10)
+    assert not bench.loop._shaper.at_rest
+
+    def broken(_time_ns: int) -> JointReading:
+        raise MemoryError("no room for a message")
+
+    bench.loop._read_joints = broken
+    bench.loop.start()
+    thread = bench.loop._thread
+    thread.join(5.0)
+    assert "MemoryError: no room for a message" in bench.loop.failure
+    assert bench.loop._shaper.at_rest
+    np.testing.assert_allclose(bench.sent[-1], bench.loop.safe_command(), atol=1e-12)
+    path = np.array(bench.sent)
+    change = np.diff(path, 2, axis=0) / 0.02**2 if mode == "position" else np.diff(path, axis=0) / 0.02
+    assert np.abs(change).max() <= 40.0 + 1e-6
+
+
+def test_ticks_that_are_late_in_a_row_hold_and_a_timely_one_begins_the_count_anew() -> None:
+    bench = Bench()
+    bench.plan([0.1, -0.1])
+    for lost in (1, 1, 1, 1, 0, 1, 1, 1, 1):
+        bench.loop.tick(Tick(bench.now, 0.0, lost))
+    assert not bench.hold.holding
+    bench.loop.tick(Tick(bench.now, 0.0, 1))
+    assert bench.hold.kind == "overruns"
+    assert "5 control ticks in a row came too late by whole periods of 20 ms" in bench.hold.reason
 
 
 def test_a_pose_outside_its_limits_cannot_be_started_from() -> None:

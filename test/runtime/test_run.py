@@ -16,9 +16,10 @@ from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import SystemTime
+from difftop_ros.runtime.joints import JointReader
 from difftop_ros.runtime.plan import TimedPlan
 from difftop_ros.runtime.run import Run, RunSettings
-from difftop_ros.runtime.streams import JointReader, Request, StreamBuffers
+from difftop_ros.runtime.streams import Request, StreamBuffers
 from difftop_ros.runtime.worker import PolicyFacts
 from difftop_ros.safety.checks import DEFAULT_CHECKS
 
@@ -26,7 +27,7 @@ TOPIC = "/joints"
 SETTINGS: dict[str, Any] = {
     "deadline_ms": 20.0, "planner_rate_hz": 0.0, "sync_ms": 100.0, "blend_ms": 50.0, "lookahead_ms": 0.0,
     "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "tracking_s": 60.0,
-    "resume_after_frames": 1, "max_failures": 3, "failure_window_s": 10.0,
+    "resume_after_frames": 1, "max_failures": 3, "failure_window_s": 10.0, "max_overruns": 50,
 }  # fmt: skip
 CONTRACT = """
 name: two

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,28 @@ from difftop_ros.msg import Plan, SolverStatus
 from difftop_ros.nodes.delivery import PATIENCE_S, deliver
 from difftop_ros.nodes.topics import message_class
 from difftop_ros.runtime.clock import SimTime, SystemTime
+from difftop_ros.runtime.publishers import JointPublishers, crowded, joint_names
 from difftop_ros.runtime.streams import StreamBuffers
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+JOINT_STATE = "sensor_msgs/msg/JointState"
+MATCHED_S = 1.0  # that activation waits, at most, until every subscriber of the command is found
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Inlet:
-    """The callback of one topic's raw subscription."""
+    """The callback of one topic's raw subscription; `publishers` for joint states, None for others."""
 
-    def __init__(self, topic: str, streams: StreamBuffers, source: SystemTime | SimTime) -> None:
-        self._topic, self._streams, self._source = topic, streams, source
+    def __init__(
+        self, topic: str, streams: StreamBuffers, source: SystemTime | SimTime, publishers: JointPublishers | None
+    ) -> None:
+        self._topic, self._streams, self._source, self._publishers = topic, streams, source, publishers
 
-    def __call__(self, raw: bytes) -> None:
+    def __call__(self, raw: bytes, info: dict[str, Any]) -> None:
         """Store the message."""
+        if self._publishers is not None:
+            number = info.get("publication_sequence_number")
+            self._publishers.note(self._topic, joint_names(raw), number, time.monotonic())
         self._streams.push(self._topic, raw, self._source.now_ns())
 
 
@@ -44,12 +53,24 @@ class ClockInlet:
 
 
 class CommandPublisher:
-    """The contract's command topic; a runtime.run.CommandOutlet."""
+    """The contract's command topic; a runtime.run.CommandOutlet. Made at activation: the graph tells who commands."""
 
     def __init__(self, node: Any, contract: Contract, source: SystemTime | SimTime) -> None:
         self._contract, self._source = contract, source
         kind = message_class(contract.command.type)
+        self._node = node
         self.publisher = node.create_publisher(kind, contract.command.topic, COMMAND_QOS)
+
+    def wait_matched(self) -> None:
+        """Wait, bounded, until every subscriber in the graph is found, so that the first command reaches them all."""
+        end = time.monotonic() + MATCHED_S
+        topic = self._contract.command.topic
+        while self.publisher.get_subscription_count() < self._node.count_subscribers(topic) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End the publisher."""
+        self._node.destroy_publisher(self.publisher)
 
     def _message(self, values: np.ndarray) -> Any:
         return array_to_command(self._contract, values, self._source.now_ns(), message_class)
@@ -74,27 +95,49 @@ class Connections:
 
     def __init__(self, node: Any, contract: Contract, source: SystemTime | SimTime, obs_steps: int) -> None:
         """obs_steps: observations of a window, for which messages are kept. Raises UserError for an unknown type."""
-        self._node = node
-        topics = dict(ObservationPipeline(contract).topics)
+        self._node, self._contract = node, contract
+        topics = self._topics = dict(ObservationPipeline(contract).topics)
         for kind in (*topics.values(), contract.command.type):
             message_class(kind)
         oldest_ms = max(o.max_age_ms for o in contract.observations.values())
         self.streams = StreamBuffers(topics, contract.unstamped, obs_steps / contract.rate_hz + oldest_ms / 1e3)
+        self._publishers = JointPublishers()
         self._subscriptions = [
-            node.create_subscription(
-                message_class(kind), topic, Inlet(topic, self.streams, source), SENSOR_QOS, raw=True
-            )
+            node.create_subscription(message_class(kind), topic, self._inlet(topic, source), SENSOR_QOS, raw=True)
             for topic, kind in topics.items()
         ]
         if isinstance(source, SimTime):
             self._subscriptions.append(node.create_subscription(Clock, "/clock", ClockInlet(source), SENSOR_QOS))
-        self.command = CommandPublisher(node, contract, source)
+        self._source = source
+        self.command: CommandPublisher | None = None
         self.plan = node.create_publisher(Plan, "difftop/plan", 1)
         self.status = node.create_publisher(SolverStatus, "difftop/solver_status", 10)
 
+    def _inlet(self, topic: str, source: SystemTime | SimTime) -> Inlet:
+        return Inlet(topic, self.streams, source, self._publishers if self._topics[topic] == JOINT_STATE else None)
+
+    def crowded(self) -> str:
+        """Which topic or joint has a publisher too many, '' if none."""
+        own = int(self.command is not None)
+        found = crowded(self._contract, self._topics, self._node.count_publishers, own)
+        return found or self._publishers.finding(time.monotonic())
+
+    def open_command(self) -> CommandPublisher:
+        """Announce, at activation, that this node commands the robot."""
+        self.command = CommandPublisher(self._node, self._contract, self._source)
+        self.command.wait_matched()
+        return self.command
+
+    def close_command(self) -> None:
+        """This node commands the robot no more."""
+        if self.command is not None:
+            self.command.close()
+            self.command = None
+
     def close(self) -> None:
         """End every subscription and publisher."""
+        self.close_command()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        for publisher in (self.command.publisher, self.plan, self.status):
+        for publisher in (self.plan, self.status):
             self._node.destroy_publisher(publisher)

@@ -24,8 +24,8 @@ from difftop_ros.nodes.policy.readiness import not_ready
 from difftop_ros.nodes.policy.supervision import Autostart, Supervision
 from difftop_ros.nodes.topics import deserialize
 from difftop_ros.runtime.clock import SimTime, SystemTime
+from difftop_ros.runtime.joints import JointReader
 from difftop_ros.runtime.run import Run, RunSettings
-from difftop_ros.runtime.streams import JointReader
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker, WorkerOptions, load_worker
 from difftop_ros.safety.checks import left_out
 
@@ -65,6 +65,8 @@ class PolicyNode(LifecycleNode):
                 return SetParametersResult(successful=False, reason=f"{change.name} is {refusal}")
             if self.state == "active":
                 return SetParametersResult(successful=False, reason=f"deactivate first, then set {change.name}")
+        if self.state != "unconfigured" and any(change.name == "use_sim_time" for change in changes):
+            return SetParametersResult(successful=False, reason="clean up first, then set use_sim_time")
         return SetParametersResult(successful=True)
 
     # ---------------------------------------------------------------- transitions
@@ -154,7 +156,7 @@ class PolicyNode(LifecycleNode):
     def not_ready(self) -> str:
         """Why the streams do not allow activation, '' if they may. Only when configured."""
         assert self.connections is not None
-        return not_ready(self, self.connections.streams, self.source)
+        return not_ready(self, self.connections.streams, self.source) or self.connections.crowded()
 
     def _activate(self) -> None:
         contract, worker, connections = self.contract, self._worker, self.connections
@@ -164,8 +166,12 @@ class PolicyNode(LifecycleNode):
         reason = self.not_ready()
         if reason:
             raise UserError(reason)
+        command = connections.open_command()
+        reason = connections.crowded()  # another may have begun at the same time
+        if reason:
+            raise UserError(reason)
         self.run = Run(
-            contract, worker, self.source, connections.streams, self._joints, self._settings(), connections.command,
+            contract, worker, self.source, connections.streams, self._joints, self._settings(), command,
             self._supervision.on_result,
         )  # fmt: skip
         self.why_stopped, self.running = "", True
@@ -173,11 +179,12 @@ class PolicyNode(LifecycleNode):
 
     def _stop(self) -> None:
         """End the run, if one is under way."""
-        if self.run is None or not self.running:
-            return
-        self.running = False
-        for sentence in self.run.stop():
-            self.get_logger().error(sentence)
+        if self.run is not None and self.running:
+            self.running = False
+            for sentence in self.run.stop():
+                self.get_logger().error(sentence)
+        if self.connections is not None:
+            self.connections.close_command()
 
     def _release(self) -> None:
         if self.connections is not None:

@@ -55,6 +55,8 @@ PARAMETERS = (
         unit="holds", live=True),
     Parameter("failure_window_s", 10.0, "Window in which holds are counted.", bounds=(0.1, 3600.0), unit="s",
         live=True),
+    Parameter("max_overruns", 5, "Control ticks in a row, each late by whole periods, that begin a hold.",
+        bounds=(1, 1000), unit="ticks", live=True),
     Parameter("report_rate_hz", 10.0, "SolverStatus while no plan is made, and checks of the workers.",
         bounds=(1.0, 100.0), unit="Hz"),
 )  # fmt: skip

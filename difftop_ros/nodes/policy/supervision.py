@@ -58,7 +58,8 @@ class Supervision:
     def _on_timer(self) -> None:
         """Report, and deactivate when a worker has failed or holds have become too frequent."""
         node, run = self._node, self._node.run
-        if node.state == "active" and run is not None:
+        if node.state == "active" and run is not None and node.connections is not None:
+            run.objection = node.connections.crowded()
             if run.supervisor.holding:
                 self._publish_status(run.result)
                 self.say("hold", f"holding: {run.supervisor.reason}")
@@ -77,15 +78,15 @@ class Supervision:
             self._node.get_logger().warning(sentence)
 
     def _health(self) -> tuple[str, str]:
-        node, contract, active = self._node, self._node.contract, self._node.state == "active"
+        node, active = self._node, self._node.state == "active"
         if node.why_stopped:
             return "error", f"deactivated: {node.why_stopped}"
         if node.refusal and not active:
             return "error", node.refusal
+        if active and node.run is not None and node.run.objection:
+            return "error", f"holding: {node.run.objection}"
         if active and node.run is not None and node.run.supervisor.holding:
             return "warn", f"holding: {node.run.supervisor.reason}"
-        if active and contract is not None and node.count_publishers(contract.command.topic) > 1:
-            return "warn", f"others publish '{contract.command.topic}' too; only one may command the robot"
         return "ok", node.state
 
     def diagnose(self) -> None:

@@ -24,7 +24,6 @@ def start(spawn: Any, robot: Any, model: Any, *parameters: str, configure: bool 
     process = spawn(NODE, "--ros-args", *arguments)
     if configure:
         assert robot.transition(CONFIGURE), process.output()
-        robot.until(lambda: robot.node.count_publishers("/arm/command") == 1, 10, "the node's command publisher")
     return process
 
 
