@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from difftop_ros import signals
 from difftop_ros.errors import UserError
-from difftop_ros.nodes.environment import prepare
+from difftop_ros.nodes.environment import clean_shared_memory, prepare
 
 TURN_S = 0.1
 
@@ -39,12 +39,17 @@ def run_node(
 
     arguments: as for rclpy.init, None for the process's own;  threads: of the executor's callbacks.
     """
+    received: list[int] = []
+    before = signals.catch(lambda which, _: received.append(which))  # first: imports take a second
     try:
         prepare()
-        return _run(make_node, make_program, arguments, threads)
+        return _run(make_node, make_program, arguments, threads, received) if not received else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    finally:
+        signals.restore(before)
+        clean_shared_memory(own_mappings=False)
 
 
 def named(name: str) -> Callable[[], Any]:
@@ -59,13 +64,15 @@ def named(name: str) -> Callable[[], Any]:
 
 
 def _run(
-    make_node: Callable[[], Any], make_program: Callable[[Any], Program], arguments: list[str] | None, threads: int
+    make_node: Callable[[], Any],
+    make_program: Callable[[Any], Program],
+    arguments: list[str] | None,
+    threads: int,
+    received: list[int],
 ) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 
-    received: list[int] = []
-    before = signals.catch(lambda which, _: received.append(which))
     node = program = executor = None
     code = 0
     try:
@@ -87,7 +94,6 @@ def _run(
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        signals.restore(before)
     return code
 
 

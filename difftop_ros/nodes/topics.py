@@ -17,6 +17,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 
 from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.errors import UserError
+from difftop_ros.messages import ObservationError
 from difftop_ros.messages.types import ros_types
 
 DEPTH = 500  # messages DDS keeps for us while the process is busy
@@ -146,8 +147,15 @@ def _bag_qos(qos: QoSProfile) -> Qos:
 
 
 def deserialize(raw: bytes, kind: str) -> Any:
-    """A message of type `kind` ('sensor_msgs/msg/Image') from its serialized bytes."""
-    return deserialize_message(raw, message_class(kind))
+    """A message of type `kind` ('sensor_msgs/msg/Image') from its serialized bytes. Else ObservationError."""
+    try:
+        return deserialize_message(raw, message_class(kind))
+    except UserError:
+        raise
+    except Exception as error:  # RMWError, MemoryError and what else wrong bytes bring about
+        raise ObservationError(
+            f"a message of {len(raw)} bytes is not a {kind} ({type(error).__name__}); check who publishes it"
+        ) from None
 
 
 def message_class(kind: str) -> Any:

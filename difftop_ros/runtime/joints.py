@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
-from difftop_ros.errors import UserError
 from difftop_ros.runtime.streams import Deserialize, StreamBuffers
 from difftop_ros.safety import Belief, Verdict
 from difftop_ros.safety.gate import PASS
@@ -150,10 +149,8 @@ class JointReader:
     def _take(self, topic: str, raw: bytes, kind: str, stamp_ns: int) -> Verdict:
         try:
             return self._judge.take(topic, self._deserialize(raw, kind), stamp_ns)
-        except UserError:
-            raise
         except Exception as error:  # a message can be any bytes; whatever it does is its own fault
-            said = f"a message on '{topic}' cannot be read: {type(error).__name__}; check who publishes there"
+            said = f"a message on '{topic}' cannot be read: {error or type(error).__name__}; check its driver"
             return Verdict(False, "undecodable", said)
 
     def _missing(self) -> Verdict:

@@ -27,7 +27,7 @@ class JointPublishers:
         if number is None:
             return
         went_back = ""
-        for joint in joints:
+        for joint in dict.fromkeys(joints):
             if number <= self._newest.get((topic, joint), -1):
                 went_back = joint
             self._newest[topic, joint] = number

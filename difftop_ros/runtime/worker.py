@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from difftop_ros import signals
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObservation
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
-from difftop_ros.signals import ENDING
 
 START_S = 120.0
 PREPARE_S = 600.0  # more for a solve that is compiled first
@@ -143,7 +143,8 @@ class ProcessWorker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, options), name="difftop-planner", daemon=True)
-        self._process.start()
+        with signals.held_back():  # Ctrl-C while it is still importing would be a traceback
+            self._process.start()
         theirs.close()
         self._lock = threading.Lock()
         self._sent: set[int] = set()
@@ -247,8 +248,7 @@ class _Server:
 
 def _serve(pipe: Connection, options: WorkerOptions) -> None:
     """Main function of the planner's process."""
-    for number in set(ENDING) - {signal.SIGTERM}:  # they reach the whole group; the node decides when to end
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore(signal.SIGTERM)  # the others reach the whole group; the node decides when to end
     if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     _Server(pipe, options).run()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from difftop_ros import signals
 from difftop_ros.nodes.process import run_node
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ class PolicyProgram:
 
     def __init__(self, node: PolicyNode, status: Callable[[PolicyNode], None]) -> None:
         self._node, self._status = node, status
+        self._parent = 0 if signals.under_nohup() else os.getppid()
         raise_priority(node.value("realtime_priority"), node.value("planner_process"))
 
     def turn(self, signals: int) -> bool:
         """See Program."""
         self._status(self._node)
+        if self._parent and os.getppid() != self._parent:  # nobody is left who could end it
+            self._node.get_logger().error("ending: the process that started this node has ended")
+            return False
         return not signals and not self._node.autostart.finished
 
     def end(self) -> int:
