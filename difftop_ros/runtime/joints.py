@@ -125,20 +125,20 @@ class JointReader:
     def read(self, time_ns: int) -> JointReading:
         """Positions (A,) [unit] and the age [ms] of the oldest that counts."""
         judge, doubt = self._judge, PASS
+        # What lies in the buffers at first only tells where the robot is now; from then on every message is judged.
+        first = self._belief is not None and judge.belief is None
         for topic in judge.joints:
             for message in self._buffers.since(topic, self._seen[topic]):
                 self._seen[topic] = message.number
                 verdict = self._verdicts[topic] = self._take(topic, message.raw, message.kind, message.stamp_ns)
-                if not verdict.ok:
+                if not verdict.ok and not first:
                     self.doubts += 1
                     self.doubted_ns, self.last_doubt = max(self.doubted_ns, message.stamp_ns), verdict
                     doubt = doubt if not doubt.ok else verdict
-        if judge.belief is None and self._belief is not None and judge.stamps_ns.all():
-            # What lay in the buffers only tells where the robot is now; from here on every message is judged.
+        doubt = next((v for v in (doubt, *self._verdicts.values()) if not v.ok), PASS)
+        if first and self._belief is not None and doubt.ok and judge.stamps_ns.all():
             judge.belief = self._belief
-            first = judge.belief.judge(judge.position, int(judge.stamps_ns.max()), judge.velocity)
-            doubt = doubt if first.ok else first
-        doubt = next((v for v in (doubt, *self._verdicts.values()) if not v.ok), PASS) if doubt.ok else doubt
+            doubt = self._belief.judge(judge.position, int(judge.stamps_ns.max()), judge.velocity)
         if doubt.ok:
             doubt = self._missing()
         believed = self._belief.position if self._belief is not None else None
