@@ -5,7 +5,7 @@ A callback gets the serialised bytes and when they came. What is done with them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,8 +41,11 @@ class TopicFollower:
     """
 
     def __init__(
-        self, node: Node, required: Mapping[str, str], optional: list[str], on_message: OnMessage, group: Any = None
-    ) -> None:
+        self, node: Node, required: Mapping[str, str], optional: list[str], on_message: OnMessage, group: Any = None,
+        early: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        """early: required topics to subscribe to before they have a publisher, so as to get its first message."""
+        self._early = frozenset(early)
         self._node, self._required, self._optional = node, dict(required), list(optional)
         self._on_message, self._group = on_message, group
         self._followed: dict[str, _Followed] = {}
@@ -54,13 +57,17 @@ class TopicFollower:
             infos = self._node.get_publishers_info_by_topic(topic)
             kinds = {info.topic_type for info in infos}
             kind = self._required.get(topic) or next(iter(kinds), "")
+            if not infos and topic in self._early and topic not in self._followed:
+                self._subscribe(topic, kind, [QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)])
             if not infos or kind not in kinds or topic in self.unusable:
                 continue
             offered = [info.qos_profile for info in infos if info.topic_type == kind]
             known = self._followed.get(topic)
             if known is None:
                 self._subscribe(topic, kind, offered)
-            elif (_servable(offered).reliability, _servable(offered).durability) != (
+                continue
+            known.offered = offered
+            if (_servable(offered).reliability, _servable(offered).durability) != (
                 known.qos.reliability,
                 known.qos.durability,
             ):

@@ -42,7 +42,7 @@ class Recorder:
         optional = [*optional_topics(contract), self._episode_topic, *(extra or [])]
         self._success_topic = contract.episode.success_topic
         optional = [topic for topic in optional if topic not in self.required]
-        self.topics = TopicFollower(node, self.required, optional, self._on_message)
+        self.topics = TopicFollower(node, self.required, optional, self._on_message, early=[contract.command.topic])
         self._complete = False
         self._timer = node.create_timer(0.1, self._scan, clock=steady_clock())
         self.topics.scan()
