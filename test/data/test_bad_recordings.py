@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Writer
 
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.data import BagError, DatasetError, EpisodeDataset, ingest, open_bag
@@ -228,3 +229,24 @@ def test_a_recording_cut_short_is_no_demonstration(
     with pytest.raises(DatasetError, match="1 are marked as failed"):
         EpisodeDataset(tmp_path / "data")
     assert len(EpisodeDataset(tmp_path / "data", include_failures=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["bool data\n---\nbool success\nstring message\n", "", "garbage (((", "float64 other\n"]
+)
+@pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
+def test_a_topic_of_unknown_type_beside_the_robots_hides_nothing(
+    tmp_path: Path, contract: Contract, kit: SimpleNamespace, episode: Callable[..., Any], text: str, plugin: str
+) -> None:
+    bag, known = tmp_path / "bag", {}
+    with Writer(bag, version=9, storage_plugin=kit.StoragePlugin[plugin]) as writer:
+        event = writer.add_connection("/x", "std_srvs/srv/Trigger_Event", msgdef=text, rihs01="RIHS01_" + "0" * 64)
+        writer.write(event, 100 * 10**9, b"\0\1\0\0" + bytes(40))
+        for topic, kind, stamp, message in episode(steps=12):
+            if topic not in known:
+                known[topic] = writer.add_connection(topic, kind, typestore=kit.store)
+            writer.write(known[topic], stamp, bytes(kit.store.serialize_cdr(message, kind)))
+    with open_bag(bag) as opened:
+        assert not opened.salvaged and opened.topics["/x"].count == 1
+        assert bag_timings(opened)["/x"].count == 1
+    assert ingest([bag], contract, tmp_path / "data").steps == 12

@@ -6,7 +6,9 @@ pipeline's job, what a recording becomes is episodes/'s.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import heapq
 import itertools
 import json
 import re
@@ -15,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from rosbags.highlevel import AnyReader
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from difftop_ros.data.bags.salvage import SalvageReader
+from difftop_ros.data.bags.salvage import SalvageReader, define
 from difftop_ros.data.bags.topics import TopicInfo, topic_finding
 from difftop_ros.data.errors import BagError
 
@@ -40,27 +43,39 @@ class _WholeReader:
     """A recording in good order, read by rosbags."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        self._reader.open()
+        with contextlib.ExitStack() as opened:
+            readers = [opened.enter_context(Reader(path)) for path in paths]
+            self._close = opened.pop_all().close
+        self._connections = [c for reader in readers for c in reader.connections]
         self.topics: dict[str, TopicInfo] = {}
-        for connection in self._reader.connections:
+        # The definitions in the bag come first; those of ROS stand in for what it lacks.
+        self._types = get_typestore(Stores.EMPTY)
+        for connection in self._connections:
             known = self.topics.get(connection.topic, TopicInfo(connection.msgtype, 0))
             self.topics[connection.topic] = TopicInfo(connection.msgtype, known.count + connection.msgcount)
+            form, text = connection.msgdef
+            if form != MessageDefinitionFormat.NONE:
+                define(self._types, connection.msgtype, form == MessageDefinitionFormat.MSG, text)
+        standard = get_typestore(Stores.ROS2_JAZZY).fielddefs
+        self._types.register({k: v for k, v in standard.items() if k not in self._types.fielddefs})
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
-        wanted = [c for c in self._reader.connections if c.topic in topics]
-        if wanted:
-            for connection, stamp, raw in self._reader.messages(connections=wanted):
-                yield connection.topic, stamp, raw
+        by_owner: dict[int, list[Any]] = {}
+        for connection in self._connections:
+            if connection.topic in topics:
+                by_owner.setdefault(id(connection.owner), []).append(connection)
+        streams = [found[0].owner.messages(found) for found in by_owner.values()]
+        for connection, stamp, raw in heapq.merge(*streams, key=lambda entry: entry[1]):
+            yield connection.topic, stamp, raw
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
-        return self._reader.deserialize(raw, kind)
+        return self._types.deserialize_cdr(raw, kind)
 
     def definitions(self) -> Mapping[str, Any]:
-        return self._reader.typestore.fielddefs
+        return self._types.fielddefs
 
     def close(self) -> None:
-        self._reader.close()
+        self._close()
 
 
 class Bag:

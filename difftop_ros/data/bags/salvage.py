@@ -100,15 +100,22 @@ class SalvageReader:
             self._define(name, encoding, text)
 
     def _define(self, name: str, encoding: str, text: str) -> None:
-        if name in self._typestore.fielddefs:
-            return
-        try:
-            if encoding == "ros2msg":
-                definitions = get_types_from_msg(text, name)
-            else:
-                parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
-                definitions = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
-            self._typestore.register({k: v for k, v in definitions.items() if k not in self._typestore.fielddefs})
-        # A damaged text fails in as many ways as parsers have; messages of the type are refused when they are read.
-        except Exception:
-            return
+        if name not in self._typestore.fielddefs:
+            define(self._typestore, name, encoding == "ros2msg", text)
+
+
+def define(store: Any, name: str, msg: bool, text: str) -> None:
+    """Teach a type store the type `name` and what it is made of, from the .msg (or IDL) text in a bag.
+
+    A text that is none (a service's, an empty one) teaches nothing: who needs it learns so when a message is read.
+    """
+    try:
+        if msg:
+            found = get_types_from_msg(text, name) if text.strip() else {}
+        else:
+            parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
+            found = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
+        store.register({k: v for k, v in found.items() if k not in store.fielddefs})
+    # The parsers fail in many ways on what is no definition.
+    except Exception:
+        return
