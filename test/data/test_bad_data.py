@@ -14,6 +14,7 @@ import zarr
 
 from difftop_ros.contract import Contract, Observation, load_contract, observations, parse_contract
 from difftop_ros.data import DatasetError, EpisodeDataset, WindowDataset, ingest
+from difftop_ros.data.episodes import store
 from difftop_ros.data.episodes.grid import actions_at
 from difftop_ros.messages import pipeline
 from difftop_ros.messages.types import rosbags_types
@@ -156,3 +157,15 @@ def test_a_task_of_images_without_images_says_which_topic_is_lacking(
     contract = load_contract(share_path("config/metaworld_image.yaml"))
     with pytest.raises(DatasetError, match=r"blind: .*'/camera/corner2/color/image_raw' is missing"):
         ingest([bag], contract, tmp_path / "data")
+
+
+@pytest.mark.parametrize("head", ['{"format": 1}', "[]", "{"])
+def test_a_dataset_made_by_other_rules_is_not_taken(dataset: Path, contract: Contract, head: str) -> None:
+    known = dataset / "dataset.json"
+    if head.endswith("}"):
+        head = known.read_text().replace(f'"format": {store.FORMAT}', '"format": 1')
+    known.write_text(head)
+    expected = "made by other rules .*makes it anew" if "format" in head else "delete the dataset and ingest again"
+    for take in (lambda: EpisodeDataset(dataset), lambda: ingest([dataset.parent / "bag0"], contract, dataset)):
+        with pytest.raises(DatasetError, match=expected):
+            take()

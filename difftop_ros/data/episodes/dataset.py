@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.data.episodes.statistics import RunningStatistics, Statistics
-from difftop_ros.data.episodes.store import ACTION, BLOCK, StoredEpisode
+from difftop_ros.data.episodes.store import ACTION, BLOCK, HEAD, StoredEpisode, read_head, read_json
 from difftop_ros.data.errors import DatasetError
 from difftop_ros.messages.pipeline import ObservationPipeline
 
@@ -50,8 +49,8 @@ class EpisodeDataset:
 
     def __init__(self, folder: str | Path, *, include_failures: bool = False) -> None:
         self.folder = Path(folder)
-        head, report = _read(self.folder / "dataset.json"), _read(self.folder / "report.json")
-        self.contract: Contract = parse_contract(head["contract"], str(self.folder / "dataset.json"))
+        head, report = read_head(self.folder), read_json(self.folder / "report.json")
+        self.contract: Contract = parse_contract(head["contract"], str(self.folder / HEAD))
         names = [name for bag in report["bags"] for name in bag["episodes"]]
         keys = [*self.contract.observations, ACTION]
         shapes = {key: shape for key, (shape, _) in ObservationPipeline(self.contract).spec.items()}
@@ -121,12 +120,3 @@ def _check(episode: Episode, folder: Path, shapes: dict[str, tuple[int, ...]]) -
                 f"episode '{folder}': '{key}' has the shape {found}, expected {(episode.steps, *shape)}; delete it and "
                 "ingest again"
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"'{path.parent}' is not a complete dataset: {path.name} is missing; ingest bags") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"'{path}' cannot be read ({error}); delete the dataset and ingest again") from None

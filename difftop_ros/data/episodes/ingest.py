@@ -8,7 +8,6 @@ same as in the live node. Layout: DIR/dataset.json, DIR/report.json, DIR/bags/<n
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around
-from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
+from difftop_ros.data.episodes.store import ACTION, FORMAT, HEAD, EpisodeWriter, read_head
 from difftop_ros.data.errors import BagError, DatasetError
 from difftop_ros.files import whole, write_json
 from difftop_ros.messages.commands import TRAJECTORY, command_to_array
@@ -30,7 +29,6 @@ from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
 from difftop_ros.messages.types import HEADER_BYTES, NANO, header_stamp
 
-FORMAT = 1  # of what is on disk; a dataset of another format is made anew
 BOOL = "std_msgs/msg/Bool"
 DAY_S = 86_400  # a longer silence is a clock that stepped, not steps that were left out
 Progress = Callable[[int, int, BagResult], None]
@@ -66,10 +64,8 @@ def ingest(
 
 def prepare(out: Path, contract: Contract) -> None:
     """The folder of a dataset under `contract`, new or known; DatasetError when it holds something else."""
-    head = out / "dataset.json"
-    if head.is_file():
-        known = json.loads(head.read_text(encoding="utf-8"))
-        if known.get("format") != FORMAT or known.get("data_sha256") != contract.data_sha256():
+    if (out / HEAD).is_file():
+        if read_head(out).get("data_sha256") != contract.data_sha256():
             raise DatasetError(
                 f"'{out}' holds a dataset made for another contract (rates, clock, command or observations differ); "
                 "give another folder, or delete it"
@@ -79,7 +75,7 @@ def prepare(out: Path, contract: Contract) -> None:
         raise DatasetError(f"'{out}' is not empty and holds no dataset; give a new folder")
     out.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "data_sha256": contract.data_sha256(), "contract": contract.to_yaml()}
-    write_json(head, content)
+    write_json(out / HEAD, content)
 
 
 def ingest_bag(path: Path, contract: Contract, out: Path) -> BagResult:

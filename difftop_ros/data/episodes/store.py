@@ -1,4 +1,4 @@
-"""One episode on disk: a folder with a zarr array per observation, the actions, and episode.json.
+"""One episode on disk: a folder with a zarr array per observation, the actions, and episode.json; a dataset's head.
 
 Written beside its final place and renamed when whole, so that a folder that is there is complete. Which episodes make a
 dataset is dataset.py's job.
@@ -19,6 +19,33 @@ from difftop_ros.files import write_json
 BLOCK = 16  # steps in one zarr chunk: a window of history and horizon touches one or two
 ACTION = "action"
 EPISODE_FILE = "episode.json"
+HEAD = "dataset.json"
+# Of what is on disk and of the rules by which bags become it: one more whenever a bag would give other numbers.
+FORMAT = 2
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in one of a dataset's JSON files. Raises DatasetError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"'{path.parent}' is not a complete dataset: {path.name} is missing; ingest bags") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"'{path}' cannot be read ({error}); delete the dataset and ingest again") from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"'{path}' holds {content!r:.60}, not an object; delete the dataset and ingest again")
+    return content
+
+
+def read_head(folder: Path) -> dict[str, Any]:
+    """dataset.json in `folder`. Raises DatasetError, also for a dataset that was made by other rules."""
+    head = read_json(folder / HEAD)
+    if head.get("format") != FORMAT:
+        raise DatasetError(
+            f"'{folder}' was made by other rules (format {head.get('format')}, now {FORMAT}): the same bags give other "
+            "numbers today; delete it, and the same command makes it anew"
+        )
+    return head
 
 
 class EpisodeWriter:
