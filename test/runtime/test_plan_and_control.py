@@ -218,6 +218,30 @@ def test_whatever_fails_in_a_tick_the_threads_last_act_is_to_decelerate(mode: st
     assert np.abs(change).max() <= 40.0 + 1e-6
 
 
+@pytest.mark.parametrize("mode", ["position", "velocity", "delta_position"])
+def test_a_check_that_refuses_even_the_stop_leaves_the_robot_slowed_down_within_its_limits(mode: str) -> None:
+    class Never:
+        kind = "never"
+
+        def fault(self, _proposal: Any, _last: Any) -> str:
+            return "no motion today"
+
+    bench = Bench(mode)
+    bench.plan([1.9, -1.9] if mode != "delta_position" else [0.038, -0.038], mode)
+    bench.ticks(10)
+    sent = len(bench.sent)
+    bench.gate.checks = (*bench.gate.checks, Never())
+    bench.ticks(10)
+    assert bench.hold.reason == "no motion today"
+    if mode == "position":  # it stands when it is told nothing
+        assert len(bench.sent) == sent
+        return
+    assert len(bench.sent) == sent + 10
+    speeds = np.array(bench.sent) / (1.0 if mode == "velocity" else 0.02)
+    assert np.abs(np.diff(speeds, axis=0)).max() <= 40.0 * 0.02 + 1e-6
+    np.testing.assert_array_equal(speeds[-1], [0.0, 0.0])
+
+
 def test_ticks_that_are_late_in_a_row_hold_and_a_timely_one_begins_the_count_anew() -> None:
     bench = Bench()
     bench.plan([0.1, -0.1])
