@@ -27,8 +27,10 @@ from pydantic_core import PydanticKnownError
 from difftop_ros.errors import UserError
 
 GROUP = "difftop_ros.observations"
-MOST_PIXELS = 1 << 16  # a side of a picture
+LONGEST_SIDE = 1 << 16  # a side of a picture
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", "point_cloud_interfaces/msg/CompressedPointCloud2")
+DEPTH_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 Modality = Literal["vector", "image", "cloud"]
 AXES: dict[Modality, tuple[str, ...]] = {
     "vector": ("n",), "image": ("height", "width", "channels"), "cloud": ("points", "channels"),
@@ -51,6 +53,7 @@ Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Name = Annotated[Text, Field(min_length=1)]
 # What a person calls an observation: the name of files and of networks' parts.
 Key = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+Size = tuple[Annotated[int, Field(ge=1, le=LONGEST_SIDE)], Annotated[int, Field(ge=1, le=LONGEST_SIDE)]]
 
 
 def _topic_name(name: str, info: ValidationInfo) -> str:
@@ -88,12 +91,15 @@ class Observation(Section):
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
     header: ClassVar[bool] = True
     # Fields that may differ between training and running: how a number comes here, not what it means.
-    transport: ClassVar[frozenset[str]] = frozenset({"kind", "type", "topic", "max_age_ms", "on_stale", "resample"})
+    transport: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "type", "topic", "max_age_ms", "max_mb", "on_stale", "resample"}
+    )
 
     kind: str
     type: str
     topic: Topic
     max_age_ms: float = Field(default=200.0, ge=0.1, le=600_000)
+    max_mb: float = Field(default=64.0, ge=0.001, le=1024)
     on_stale: Literal["hold", "drop"] = "hold"
     resample: Literal["as_of", "hold"] = "as_of"
 
@@ -106,6 +112,16 @@ class Observation(Section):
     def topics(self) -> dict[str, str]:
         """Topic -> ROS type of all a frame is made of, the stream first."""
         return {self.topic: self.type}
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Those of `topics` whose age is judged; the others, such as a camera's description, may be sent once."""
+        return (self.topic,)
+
+    @property
+    def remark(self) -> str:
+        """What the contract leaves to a convention, as a clause for `contract check`; '' for nothing."""
+        return ""
 
     @property
     def positions(self) -> dict[str, int]:
@@ -125,6 +141,7 @@ class JointStateObs(Observation):
 
     kind: Literal["joint_state"]
     type: Literal["sensor_msgs/msg/JointState"] = "sensor_msgs/msg/JointState"
+    max_mb: float = Field(default=1.0, ge=0.001, le=1024)
     joints: tuple[Name, ...] = Field(min_length=1, max_length=256)
     fields: tuple[Literal["position", "velocity", "effort"], ...] = ("position",)
 
@@ -148,22 +165,34 @@ class JointStateObs(Observation):
         return {name: start + i for i, name in enumerate(self.joints)}
 
 
+# Pixels of the largest picture that is decoded where a contract says nothing: above 4K.
+MOST_PIXELS = 10_000_000
+
+
 class ImageObs(Observation):
-    """A picture, frame uint8 (height, width, 3) RGB. `crop` is (top, left, height, width) [px], before resize."""
+    """A picture, frame uint8 (height, width, 3) RGB. `crop` is (top, left, height, width) [px], before resize.
+
+    size: (height, width) [px] that the camera must have; min_contrast: standard deviation of the frame's numbers
+    [0..255] below which the camera counts as blind.
+    """
 
     modality = "image"
     dtype = np.dtype(np.uint8)
+    transport = Observation.transport | {"size", "max_pixels", "min_contrast"}
 
     kind: Literal["image"]
     type: Literal["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"] = "sensor_msgs/msg/Image"
     crop: tuple[int, int, int, int] | None = None
     resize: tuple[Annotated[int, Field(ge=8, le=2048)], Annotated[int, Field(ge=8, le=2048)]]
+    size: Size | None = None
+    max_pixels: int = Field(default=MOST_PIXELS, ge=1, le=100_000_000)
+    min_contrast: float = Field(default=1.0, ge=0, le=127)
 
     @model_validator(mode="after")
     def _sane_crop(self) -> ImageObs:
-        if self.crop and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1 or max(self.crop) > MOST_PIXELS):
+        if self.crop and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1 or max(self.crop) > LONGEST_SIDE):
             raise ValueError(
-                f"crop {list(self.crop)} is (top, left, height, width) in pixels, none negative, at most {MOST_PIXELS}"
+                f"crop {list(self.crop)} is (top, left, height, width) in pixels, none negative, at most {LONGEST_SIDE}"
             )
         return self
 
@@ -176,7 +205,7 @@ class ImageObs(Observation):
 class Transform(Section):
     """Pose of `from_frame` in the observation's `frame`: x_frame = R(quat_xyzw) x + xyz [m]."""
 
-    from_frame: Name
+    from_frame: Text  # '' for drivers that leave it empty
     xyz: Vector3 = (0.0, 0.0, 0.0)
     quat_xyzw: tuple[Length, Length, Length, Length] = (0.0, 0.0, 0.0, 1.0)
 
@@ -215,55 +244,138 @@ class Outliers(Section):
     std_ratio: float = Field(default=2.0, ge=0.01, le=100)
 
 
+class CloudSource(Section):
+    """One camera of a cloud: a PointCloud2, or a depth picture where it names a camera_info.
+
+    rectified: whether the depth picture is rectified, so that P of the CameraInfo holds and not K and D; None: it is
+    when a part of the topic's name says so (`is_rectified`). depth_unit_m: metres of one unit; None: 1 for 32FC1, .001
+    for 16UC1.
+    """
+
+    topic: Topic
+    type: str
+    transform: Transform | None = None
+    camera_info: Topic | None = None
+    depth_range_m: tuple[Length, Length] = (0.05, 10.0)
+    depth_unit_m: float | None = Field(default=None, ge=1e-6, le=1000)
+    rectified: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_type(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "type" not in data:
+            return {**data, "type": DEPTH_TYPES[0] if data.get("camera_info") else CLOUD_TYPES[0]}
+        return data
+
+    @model_validator(mode="after")
+    def _sane(self) -> CloudSource:
+        known = DEPTH_TYPES if self.camera_info else CLOUD_TYPES
+        if self.type not in known:
+            raise ValueError(f"type {self.type!r} is no {'depth picture' if self.camera_info else 'cloud'}: {known}")
+        if not 0 <= self.depth_range_m[0] < self.depth_range_m[1]:
+            raise ValueError(f"depth_range_m {list(self.depth_range_m)} must be [near, far] with 0 <= near < far")
+        return self
+
+    @property
+    def is_rectified(self) -> bool:
+        """`rectified`, or what the topic's name says: a part of it begins with 'rect', as in image_rect_raw."""
+        if self.rectified is not None:
+            return self.rectified
+        return any(word.startswith("rect") for word in re.split("[/_]", self.topic))
+
+    @property
+    def remark(self) -> str:
+        """How a depth picture is projected, and why."""
+        if self.camera_info is None:
+            return ""
+        by = "P" if self.is_rectified else "K and D"
+        why = "the contract says so" if self.rectified is not None else "by its name; 'rectified' says otherwise"
+        return f"'{self.topic}' is {'' if self.is_rectified else 'not '}rectified and projected by {by} ({why})"
+
+
 class CloudObs(Observation):
-    """What a cloud of either source has: frame float32 (points, 3), or (points, 6) with colour 0..1; xyz [m]."""
+    """What a cloud of either source has: frame float32 (points, 3), or (points, 6) with colour 0..1; xyz [m].
+
+    also: further cameras whose points are added. min_points: points left after the crop, below which the sensor counts
+    as blind (None: a fiftieth of `points`); min_finite: share of measured points that must be finite.
+    """
 
     modality = "cloud"
-    transport = Observation.transport | {"transform"}
+    transport = Observation.transport | {"transform", "also", "min_points", "min_finite", "max_pixels"}
 
     frame: Name
     transform: Transform | None = None
+    also: tuple[CloudSource, ...] = Field(default=(), max_length=16)
     crop: Crop | None = None
     voxel_m: float | None = Field(default=None, ge=1e-4, le=100)
     outliers: Outliers | None = None
     points: int = Field(default=512, ge=8, le=100_000)
     color: bool = False
+    min_points: int | None = Field(default=None, ge=1, le=10_000_000)
+    min_finite: float = Field(default=0.02, ge=0, le=1)
+    max_pixels: int = Field(default=MOST_PIXELS, ge=1, le=100_000_000)
+
+    @model_validator(mode="after")
+    def _sources_suit(self) -> CloudObs:
+        require_unique([source.topic for source in self.sources], "topic and also")
+        if self.color and any(source.camera_info for source in self.sources):
+            raise ValueError("a depth image has no colour: set color to false, or observe a PointCloud2 with rgb")
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(points, 3), or (points, 6) with colour."""
         return (self.points, 6 if self.color else 3)
 
+    @property
+    def sources(self) -> tuple[CloudSource, ...]:
+        """All cameras of the cloud, its own first."""
+        names = CloudSource.model_fields.keys() & type(self).model_fields.keys()
+        return (CloudSource(**{name: getattr(self, name) for name in names}), *self.also)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The topics of all cameras' points or depth."""
+        return (self.topic, *(source.topic for source in self.also))
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The cameras' topics, then those of the CameraInfos."""
+        sources = self.sources
+        infos = {source.camera_info: CAMERA_INFO for source in sources if source.camera_info}
+        return {**{source.topic: source.type for source in sources}, **infos}
+
+    @property
+    def remark(self) -> str:
+        """How each depth picture is projected."""
+        return "; ".join(source.remark for source in self.sources if source.remark)
+
+    @property
+    def fewest_points(self) -> int:
+        """min_points, or what stands for None."""
+        return self.min_points or max(1, self.points // 50)
+
 
 class PointCloudObs(CloudObs):
     """A PointCloud2, frame float32 (points, 3), or (points, 6) with colour 0..1; xyz [m] in `frame`."""
 
     kind: Literal["point_cloud"]
-    type: Literal["sensor_msgs/msg/PointCloud2"] = "sensor_msgs/msg/PointCloud2"
+    type: Literal["sensor_msgs/msg/PointCloud2", "point_cloud_interfaces/msg/CompressedPointCloud2"] = (
+        "sensor_msgs/msg/PointCloud2"
+    )
 
 
 class DepthCloudObs(CloudObs):
-    """A depth Image (32FC1 [m] or 16UC1 [mm]) plus CameraInfo made into points; frame as PointCloudObs, no colour."""
+    """A depth picture plus CameraInfo made into points; frame as PointCloudObs, no colour. Fields: CloudSource."""
 
-    transport = CloudObs.transport | {"camera_info", "depth_range_m"}
+    transport = CloudObs.transport | {"camera_info", "depth_range_m", "depth_unit_m", "rectified"}
 
     kind: Literal["depth_cloud"]
-    type: Literal["sensor_msgs/msg/Image"] = "sensor_msgs/msg/Image"
+    type: Literal["sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"] = "sensor_msgs/msg/Image"
     camera_info: Topic
     depth_range_m: tuple[Length, Length] = (0.05, 10.0)
-
-    @model_validator(mode="after")
-    def _no_colour(self) -> DepthCloudObs:
-        if self.color:
-            raise ValueError("a depth image has no colour: set color to false, or observe a PointCloud2 with rgb")
-        if not 0 <= self.depth_range_m[0] < self.depth_range_m[1]:
-            raise ValueError(f"depth_range_m {list(self.depth_range_m)} must be [near, far] with 0 <= near < far")
-        return self
-
-    @property
-    def topics(self) -> dict[str, str]:
-        """The depth picture's topic, then its CameraInfo's."""
-        return {self.topic: self.type, self.camera_info: CAMERA_INFO}
+    depth_unit_m: float | None = Field(default=None, ge=1e-6, le=1000)
+    rectified: bool | None = None
 
 
 KINDS: dict[str, type[Observation]] = {

@@ -1,7 +1,7 @@
 """From measured points to the cloud a policy sees: finite → frame → crop → voxel → outliers → N farthest points.
 
-Cropping comes first because it is cheap and everything after it is not. Open3D does voxels and outliers, fpsample the
-farthest-point sampling; both are loaded only when a contract asks for them. Reading messages is points.py's job.
+Cropping comes first because it is cheap and everything after it is not. Open3D finds outliers, fpsample the farthest
+points; both are loaded only when a contract asks for them. Reading messages is points.py's job.
 """
 
 from __future__ import annotations
@@ -11,37 +11,49 @@ from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import CloudObs, DepthCloudObs, PointCloudObs
+from difftop_ros.contract import CloudObs
+from difftop_ros.contract.observations import CloudSource
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.images import decode_depth
-from difftop_ros.messages.points import Points, decode_point_cloud, depth_points
+from difftop_ros.messages.points import Points, decode_point_cloud, depth_points, joined
+
+DENSE_CELLS = 2_000_000  # a grid of no more cells is counted whole, which is faster than sorting points
 
 
-def point_cloud_frame(obs: PointCloudObs, messages: Mapping[str, Any]) -> np.ndarray:
-    """The frame of a PointCloud2 as process_cloud makes it. Raises ObservationError."""
-    return process_cloud(decode_point_cloud(messages[obs.topic], obs.topic, obs.color), obs)
+def cloud_frame(obs: CloudObs, messages: Mapping[str, Any]) -> np.ndarray:
+    """The frame of all the cloud's cameras as process_cloud makes it. Raises ObservationError."""
+    parts = [_placed(_measured(source, obs, messages), source, obs) for source in obs.sources]
+    return process_cloud(parts[0] if len(parts) == 1 else joined(parts), obs)
 
 
-def depth_cloud_frame(obs: DepthCloudObs, messages: Mapping[str, Any]) -> np.ndarray:
-    """The frame of a depth Image and its CameraInfo as process_cloud makes it. Raises ObservationError."""
-    message, info = messages[obs.topic], messages[obs.camera_info]
-    depth = decode_depth(message, obs.topic)
-    return process_cloud(depth_points(depth, info, obs.depth_range_m, obs.topic, message.header.frame_id), obs)
+def _measured(source: CloudSource, obs: CloudObs, messages: Mapping[str, Any]) -> Points:
+    message = messages[source.topic]
+    if source.camera_info is None:
+        return decode_point_cloud(message, source.topic, obs.color, obs.max_mb)
+    depth = decode_depth(message, source.topic, source.depth_unit_m, obs.max_pixels)
+    seen = np.isfinite(depth) & (depth > 0)
+    _refuse_blind(int(seen.sum()), depth.size, source.topic, obs)
+    info, frame_id = messages[source.camera_info], message.header.frame_id
+    return depth_points(depth, info, source.depth_range_m, source.topic, frame_id, source.is_rectified)
 
 
 def process_cloud(points: Points, obs: CloudObs) -> np.ndarray:
     """Float32 (obs.points, 3), or (obs.points, 6) with colour 0..1; xyz [m] in obs.frame.
 
-    Fewer points than asked for are repeated in order. Raises ObservationError for an unexpected frame id, for a cloud
-    without a finite point, and for one that is empty after the crop.
+    Fewer points than asked for are repeated in order. Raises ObservationError for an unexpected frame id, for a sensor
+    that sees nothing or next to nothing, and for a cloud that is empty after the crop.
     """
     measured = points.x.size
-    if not measured:
-        raise ObservationError(f"cloud on '{obs.topic}' has no points at all; check the sensor")
-    xyz = _into_frame(points, obs)
+    points = _placed(points, obs.sources[0], obs)
+    xyz = (points.x, points.y, points.z)
     kept = _finite_and_cropped(xyz, obs)
     if not kept.size:
         _complain_of_emptiness(xyz, obs, measured)
+    if kept.size < obs.fewest_points:
+        raise ObservationError(
+            f"cloud on '{obs.topic}' has {kept.size} points after the crop; min_points is {obs.fewest_points}: check "
+            "the sensor, or lower min_points"
+        )
     cloud = np.stack([axis[kept] for axis in xyz], axis=1)
     colour = points.colour(kept) if obs.color and points.colour is not None else None
     cloud, colour = _thin(cloud, colour, obs)
@@ -51,21 +63,36 @@ def process_cloud(points: Points, obs: CloudObs) -> np.ndarray:
     return np.concatenate([cloud[index], colour[index]], axis=1)
 
 
-def _into_frame(points: Points, obs: CloudObs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    axes = (points.x, points.y, points.z)
-    transform = obs.transform
+def _refuse_blind(finite: int, measured: int, topic: str, obs: CloudObs) -> None:
+    if finite and finite < obs.min_finite * measured:
+        raise ObservationError(
+            f"{finite} of {measured} points measured on '{topic}' are numbers; min_finite is {obs.min_finite:g}: check "
+            "the sensor, its range and its exposure"
+        )
+
+
+def _placed(points: Points, source: CloudSource, obs: CloudObs) -> Points:
+    """The points in the contract's frame; those that are there already, as they are."""
+    measured = points.x.size
+    if not measured:
+        raise ObservationError(f"cloud on '{source.topic}' has no points at all; check the sensor")
+    _refuse_blind(int(np.isfinite(points.z).sum()), measured, source.topic, obs)
+    transform = source.transform
     if points.frame_id == obs.frame:
-        return axes
+        return points
     if transform is None or points.frame_id != transform.from_frame:
         known = f"'{obs.frame}'" + (f" or '{transform.from_frame}'" if transform else "")
         raise ObservationError(
-            f"cloud on '{obs.topic}' is in frame '{points.frame_id}'; the contract expects {known}: "
+            f"cloud on '{source.topic}' is in frame '{points.frame_id}'; the contract expects {known}: "
             f"give the contract a transform with from_frame: '{points.frame_id}'"
         )
     rotation = transform.rotation.astype(np.float32)
     shift = np.array(transform.xyz, np.float32)
-    moved = [r[0] * axes[0] + r[1] * axes[1] + r[2] * axes[2] + t for r, t in zip(rotation, shift, strict=True)]
-    return moved[0], moved[1], moved[2]
+    with np.errstate(all="ignore"):  # what is not finite is dropped later
+        x, y, z = (
+            r[0] * points.x + r[1] * points.y + r[2] * points.z + t for r, t in zip(rotation, shift, strict=True)
+        )
+    return Points(x, y, z, obs.frame, points.colour)
 
 
 def _finite_and_cropped(xyz: tuple[np.ndarray, ...], obs: CloudObs) -> np.ndarray:
@@ -99,23 +126,56 @@ def _thin(cloud: np.ndarray, colour: np.ndarray | None, obs: CloudObs) -> tuple[
     """Voxel grid, then statistical outliers, as the contract says. (n, 3) and (n, 3) | None in and out, float32."""
     if obs.voxel_m is None and obs.outliers is None:
         return cloud, colour
+    if obs.voxel_m is not None:
+        cloud, colour = voxel_means(cloud, colour, obs.voxel_m)
+    # With no more points than neighbours there is no statistic to be an outlier of.
+    if obs.outliers is None or len(cloud) <= obs.outliers.neighbours:
+        return cloud, colour
     import open3d as o3d
 
     geometry = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.astype(np.float64)))
-    if colour is not None:
-        geometry.colors = o3d.utility.Vector3dVector(colour.astype(np.float64))
-    if obs.voxel_m is not None:
-        geometry = geometry.voxel_down_sample(obs.voxel_m)
-    # With no more points than neighbours there is no statistic to be an outlier of.
-    if obs.outliers is not None and len(geometry.points) > obs.outliers.neighbours:
-        geometry, _ = geometry.remove_statistical_outlier(obs.outliers.neighbours, obs.outliers.std_ratio)
-        if not len(geometry.points):
-            raise ObservationError(
-                f"cloud on '{obs.topic}' is empty after outlier removal; raise outliers.std_ratio "
-                f"(now {obs.outliers.std_ratio})"
-            )
-    thinned = np.asarray(geometry.points).astype(np.float32)
-    return thinned, None if colour is None else np.asarray(geometry.colors).astype(np.float32)
+    _, kept = geometry.remove_statistical_outlier(obs.outliers.neighbours, obs.outliers.std_ratio)
+    if not len(kept):
+        raise ObservationError(
+            f"cloud on '{obs.topic}' is empty after outlier removal; raise outliers.std_ratio "
+            f"(now {obs.outliers.std_ratio})"
+        )
+    index = np.asarray(kept)
+    return cloud[index], None if colour is None else colour[index]
+
+
+def voxel_means(cloud: np.ndarray, colour: np.ndarray | None, size_m: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean of the points (n, 3), and of their colours, in each cell of the grid of multiples of `size_m` [m].
+
+    Cells come in the order of x, y, z, so that the result depends neither on the order of the points nor, elsewhere in
+    the cloud, on where its outermost point lies.
+    """
+    cells = np.floor(cloud.astype(np.float64) * (1.0 / size_m))
+    cells -= cells.min(axis=0)
+    span = cells.max(axis=0) + 1
+    total = float(np.prod(span))
+    if total < 2.0**53:
+        key = (cells @ np.array([span[1] * span[2], span[2], 1.0])).astype(np.int64)
+        if total <= DENSE_CELLS:
+            counts = np.bincount(key, minlength=int(total))
+            used = np.flatnonzero(counts)
+            counts = counts[used]
+            means = [np.bincount(key, values, int(total))[used] / counts for values in _columns(cloud, colour)]
+            return _as_cloud(means, colour)
+        _, group = np.unique(key, return_inverse=True)
+    else:  # a point very far away: no number tells all cells apart
+        _, group = np.unique(cells, axis=0, return_inverse=True)
+    counts = np.bincount(group)
+    return _as_cloud([np.bincount(group, values) / counts for values in _columns(cloud, colour)], colour)
+
+
+def _columns(cloud: np.ndarray, colour: np.ndarray | None) -> list[np.ndarray]:
+    return [*cloud.T, *(() if colour is None else colour.T)]
+
+
+def _as_cloud(means: list[np.ndarray], colour: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    table = np.stack(means, axis=1).astype(np.float32)
+    return np.ascontiguousarray(table[:, :3]), None if colour is None else np.ascontiguousarray(table[:, 3:])
 
 
 def farthest_points(cloud: np.ndarray, count: int) -> np.ndarray:

@@ -12,86 +12,57 @@ import cv2
 import numpy as np
 
 from difftop_ros.contract import ImageObs
+from difftop_ros.contract.observations import MOST_PIXELS
+from difftop_ros.messages.compressed import decode_compressed, decode_compressed_depth
+from difftop_ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, image_array
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.types import Types, byte_field, float_field, raw_bytes, stamped
+from difftop_ros.messages.types import Types, byte_field, float_field, stamped
 
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-# encoding -> (numpy type of a channel, channels)
-COLOUR_ENCODINGS: dict[str, tuple[str, int]] = {
-    "rgb8": ("u1", 3),
-    "bgr8": ("u1", 3),
-    "rgba8": ("u1", 4),
-    "bgra8": ("u1", 4),
-    "mono8": ("u1", 1),
-}
 _CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2, None), "bgra8": (2, 1, 0, None)}
-DEPTH_ENCODINGS: dict[str, tuple[str, int]] = {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)}
-
-
-def image_array(message: Any, topic: str, encodings: dict[str, tuple[str, int]], remedy: str) -> np.ndarray:
-    """The picture as (height, width, channels) in its own encoding and native byte order; row padding is left out.
-
-    Raises ObservationError for an encoding not in `encodings`, and when `data` is shorter than the header promises.
-    """
-    if message.encoding not in encodings:
-        raise ObservationError(
-            f"Image on '{topic}' has encoding {message.encoding!r}; expected one of {sorted(encodings)}: {remedy}"
-        )
-    kind, channels = encodings[message.encoding]
-    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    row = width * channels * dtype.itemsize
-    data = raw_bytes(message.data)
-    if height < 1 or width < 1 or step < row or data.size < step * (height - 1) + row:
-        raise ObservationError(
-            f"Image on '{topic}' is {width} x {height} {message.encoding} with step {step} and {data.size} bytes; "
-            f"expected a step of at least {row} and {row * height} bytes or more: the publisher's header is wrong"
-        )
-    rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1), writeable=False)
-    if step == row:
-        rows = data[: height * row].reshape(height, row)
-    pixels = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
-    return pixels if dtype.isnative else pixels.astype(dtype.newbyteorder("="))
 
 
 def image_frame(obs: ImageObs, messages: Mapping[str, Any]) -> np.ndarray:
-    """Uint8 (height, width, 3) RGB of the newest Image or CompressedImage. Raises ObservationError."""
-    decode = decode_compressed if obs.type.endswith("CompressedImage") else decode_colour
-    return process_image(decode(messages[obs.topic], obs.topic), obs)
+    """Uint8 (height, width, 3) RGB of the newest Image or CompressedImage.
 
-
-def decode_colour(message: Any, topic: str) -> np.ndarray:
-    """RGB uint8 (height, width, 3) of an Image. Raises ObservationError."""
-    pixels = image_array(
-        message, topic, COLOUR_ENCODINGS, "set the driver's encoding, or observe a depth picture as kind depth_cloud"
-    )
-    if message.encoding == "mono8":
-        return np.repeat(pixels, 3, axis=2)
-    if message.encoding.startswith("bgr"):
-        return np.ascontiguousarray(pixels[:, :, 2::-1])
-    return np.ascontiguousarray(pixels[:, :, :3])
-
-
-def decode_compressed(message: Any, topic: str) -> np.ndarray:
-    """RGB uint8 (height, width, 3) of a jpeg or png CompressedImage. Raises ObservationError."""
-    data = raw_bytes(message.data)
-    picture = None
-    if data.size:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
+    Raises ObservationError, also for a picture of another size than the contract's and for one that shows nothing.
+    """
+    decode = decode_compressed if obs.type == PICTURES[1] else decode_colour
+    picture = decode(messages[obs.topic], obs.topic, obs.max_pixels)
+    if obs.size is not None and picture.shape[:2] != obs.size:
         raise ObservationError(
-            f"CompressedImage on '{topic}' (format {message.format!r}, {data.size} bytes) cannot be decoded; "
-            "expected a whole jpeg or png picture: check the publisher's transport"
+            f"picture on '{obs.topic}' is {picture.shape[1]} x {picture.shape[0]}; the contract's size (height, width) "
+            f"is {list(obs.size)}: set the camera's mode or correct the contract"
         )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    frame = process_image(picture, obs)
+    contrast = float(cv2.meanStdDev(frame.reshape(-1))[1][0, 0])
+    if contrast < obs.min_contrast:
+        raise ObservationError(
+            f"picture on '{obs.topic}' shows nothing: its contrast is {contrast:.1f} of 255 levels, min_contrast "
+            f"is {obs.min_contrast:g}: check lens, light and exposure"
+        )
+    return frame
 
 
-def decode_depth(message: Any, topic: str) -> np.ndarray:
-    """Depth float32 (height, width) [m] of a 32FC1 [m] or 16UC1 [mm] Image; 0 and NaN mean nothing was measured."""
-    pixels = image_array(message, topic, DEPTH_ENCODINGS, "give the topic of the depth picture")[:, :, 0]
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) * np.float32(0.001)
-    return pixels.astype(np.float32, copy=False)
+def decode_colour(message: Any, topic: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """RGB uint8 (height, width, 3) of an Image of any of COLOUR_ENCODINGS. Raises ObservationError."""
+    remedy = "set the driver's encoding, or observe a depth picture as kind depth_cloud"
+    pixels = image_array(message, topic, COLOUR_ENCODINGS, remedy, most_pixels)
+    return COLOUR_ENCODINGS[message.encoding].to_rgb(pixels)
+
+
+def decode_depth(message: Any, topic: str, unit_m: float | None = None, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Depth float32 (height, width) [m] of an Image or CompressedImage; 0 and NaN mean nothing was measured.
+
+    unit_m: metres of one unit; None: 1 for 32FC1, .001 for 16UC1. Raises ObservationError.
+    """
+    if hasattr(message, "format"):
+        pixels = decode_compressed_depth(message, topic, most_pixels)
+    else:
+        remedy = "give the topic of the depth picture"
+        pixels = image_array(message, topic, DEPTH_ENCODINGS, remedy, most_pixels)[:, :, 0]
+    unit = np.float32(unit_m or (0.001 if pixels.dtype == np.uint16 else 1.0))
+    return pixels.astype(np.float32, copy=False) * unit
 
 
 def process_image(picture: np.ndarray, obs: ImageObs) -> np.ndarray:

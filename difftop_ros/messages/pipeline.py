@@ -15,15 +15,15 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.contract import Observation as ObservationKind
 from difftop_ros.contract.observations import register_kind
-from difftop_ros.messages.clouds import depth_cloud_frame, point_cloud_frame
+from difftop_ros.messages.clouds import cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
 from difftop_ros.messages.joints import joint_frame
 
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
 GRID_TOLERANCE_NS = 100_000
-# A stamp this far ahead of `now` is another clock, not jitter.
-FUTURE_LIMIT_NS = 1_000_000_000
+# A stamp this far ahead of `now` is another clock, not jitter: with more, a dead stream would be noticed later by it.
+FUTURE_LIMIT_NS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ Decoder = Callable[[Any, Mapping[str, Any]], np.ndarray]
 DECODERS: dict[str, Decoder] = {
     "joint_state": joint_frame,
     "image": image_frame,
-    "point_cloud": point_cloud_frame,
-    "depth_cloud": depth_cloud_frame,
+    "point_cloud": cloud_frame,
+    "depth_cloud": cloud_frame,
 }
 
 
@@ -104,6 +104,14 @@ class ObservationPipeline:
                 f"message on '{obs.topic}' is a {type(message).__name__}, expected {obs.type} ({error}): "
                 "correct the observation's type or topic"
             ) from None
+        except ObservationError:
+            raise
+        # A message may be wrong in ways nobody thought of; none of them may end a run.
+        except Exception as error:
+            raise ObservationError(
+                f"observation '{key}': the message on '{obs.topic}' cannot be decoded ({type(error).__name__}: "
+                f"{error!s:.200}); check its publisher"
+            ) from error
         if (frame.shape, frame.dtype) != self.spec[key]:
             shape, dtype = self.spec[key]
             raise ObservationError(
@@ -125,8 +133,16 @@ class ObservationPipeline:
             for topic in self.inputs[key]:
                 if topic not in latest:
                     raise StaleObservation(f"observation '{key}': nothing was received on '{topic}' yet", topic)
-            stamp = latest[obs.topic][0]
-            age = self._age_ms(key, obs.topic, stamp, now_ns)
+            stamp = min(latest[topic][0] for topic in obs.streams)
+            newest = max(latest[topic][0] for topic in obs.streams)
+            if newest - now_ns > FUTURE_LIMIT_NS:
+                ahead_s = round((newest - now_ns) / 1e9, 3)
+                raise ObservationError(
+                    f"observation '{key}': '{obs.topic}' is stamped {ahead_s} s ahead of now; the "
+                    "clocks differ: set use_sim_time, synchronise the machines, or set the contract's clock to "
+                    "'receive'"
+                )
+            age = max(now_ns - stamp, 0) / 1e6
             if obs.resample == "as_of" and age > obs.max_age_ms + GRID_TOLERANCE_NS / 1e6:
                 if not (hold and obs.on_stale == "hold"):
                     raise StaleObservation(
@@ -138,14 +154,6 @@ class ObservationPipeline:
             frames[key] = self._decode_once(key, {topic: latest[topic][1] for topic in self.inputs[key]})
             stamps[key], ages[key] = stamp, age
         return Observation(now_ns, frames, stamps, ages, tuple(stale))
-
-    def _age_ms(self, key: str, topic: str, stamp: int, now_ns: int) -> float:
-        if stamp - now_ns > FUTURE_LIMIT_NS:
-            raise ObservationError(
-                f"observation '{key}': '{topic}' is stamped {(stamp - now_ns) / 1e9:.1f} s ahead of now; the "
-                "clocks differ: set use_sim_time, synchronise the machines, or set the contract's clock to 'receive'"
-            )
-        return max(now_ns - stamp, 0) / 1e6
 
     def _decode_once(self, key: str, messages: dict[str, Any]) -> np.ndarray:
         used, frame = self._cache.get(key, ((), None))

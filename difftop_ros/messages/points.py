@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from difftop_ros.messages.cloud_transport import uncompressed
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.types import Types, byte_field, raw_bytes, stamped
 
@@ -32,8 +33,29 @@ class Points:
     colour: Callable[[np.ndarray], np.ndarray] | None = None
 
 
-def decode_point_cloud(message: Any, topic: str, colour: bool) -> Points:
-    """Points of a PointCloud2 with any field order, datatype, endianness and padding. Raises ObservationError."""
+def joined(parts: Sequence[Points]) -> Points:
+    """The points of several cameras, all in the first one's frame, one camera after the other."""
+    x, y, z = (np.concatenate([getattr(part, axis) for part in parts]) for axis in "xyz")
+    first = np.cumsum([0, *(part.x.size for part in parts)])
+
+    def colour(index: np.ndarray) -> np.ndarray:
+        found = np.zeros((index.size, 3), np.float32)
+        for number, part in enumerate(parts):
+            mine = (index >= first[number]) & (index < first[number + 1])
+            if part.colour is not None:
+                found[mine] = part.colour(index[mine] - first[number])
+        return found
+
+    return Points(x, y, z, parts[0].frame_id, colour if parts[0].colour is not None else None)
+
+
+def decode_point_cloud(message: Any, topic: str, colour: bool, max_mb: float = 64.0) -> Points:
+    """Points of a PointCloud2 with any field order, datatype, endianness and padding, compressed or not.
+
+    max_mb: what a compressed cloud may grow to. Raises ObservationError.
+    """
+    if hasattr(message, "compressed_data"):
+        message = uncompressed(message, topic, max_mb)
     fields = {field.name: field for field in message.fields}
     lacking = [axis for axis in "xyz" if axis not in fields]
     if lacking:
@@ -53,6 +75,8 @@ def _structured(message: Any, fields: dict[str, Any], topic: str) -> np.ndarray:
     height, width = int(message.height), int(message.width)
     point_step, row_step = int(message.point_step), int(message.row_step)
     order = ">" if message.is_bigendian else "<"
+    if not (height and width):
+        return np.zeros(0, [(name, "f4") for name in fields])
     formats = []
     for name, field in fields.items():
         if field.datatype not in _DATATYPES:
@@ -66,15 +90,13 @@ def _structured(message: Any, fields: dict[str, Any], topic: str) -> np.ndarray:
     data = raw_bytes(message.data)
     # Many drivers leave row_step at 0 in unorganised clouds.
     row_step = row_step or width * point_step
-    needed = row_step * (height - 1) + width * point_step if height and width else 0
+    needed = row_step * (height - 1) + width * point_step
     if point_step < end or row_step < width * point_step or data.size < needed:
         raise ObservationError(
             f"PointCloud2 on '{topic}' is {width} x {height} with point_step {point_step}, row_step {row_step} and "
             f"{data.size} bytes; expected point_step >= {end} and {needed} bytes: the publisher's header is wrong"
         )
     dtype = np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": point_step})
-    if not needed:
-        return np.zeros(0, dtype)
     if row_step == width * point_step or height == 1:
         return data[: width * height * point_step].view(dtype)
     rows = np.lib.stride_tricks.as_strided(data, (height, width * point_step), (row_step, 1), writeable=False)
@@ -82,11 +104,12 @@ def _structured(message: Any, fields: dict[str, Any], topic: str) -> np.ndarray:
 
 
 def _colour_fields(fields: dict[str, Any], topic: str) -> list[str]:
-    for name in ("rgb", "rgba"):
+    for name in ("rgb", "rgba", "bgr", "bgra"):
         if name in fields:
             return [name]
-    if all(name in fields for name in "rgb"):
-        return ["r", "g", "b"]
+    for names in (["r", "g", "b"], ["red", "green", "blue"]):
+        if all(name in fields for name in names):
+            return names
     raise ObservationError(
         f"PointCloud2 on '{topic}' has no colour; it has the fields {list(fields)} and the contract says color: true: "
         "set color to false, or publish a field 'rgb'"
@@ -102,55 +125,83 @@ def _colour_reader(table: np.ndarray, names: list[str], topic: str) -> Callable[
             )
         # Byte order first, then the bits: a float's bits are the colour, its value means nothing.
         bits = words.astype(words.dtype.newbyteorder("=")).view(np.uint32)
-        shifted = bits[:, None] >> np.array([16, 8, 0], np.uint32)
+        shifts = [16, 8, 0] if names[0].startswith("rgb") else [0, 8, 16]
+        shifted = bits[:, None] >> np.array(shifts, np.uint32)
         return (shifted & 0xFF).astype(np.float32) * np.float32(1 / 255)
 
     def separate(index: np.ndarray) -> np.ndarray:
-        columns = [table[name][index] for name in names]
-        scale = np.float32(1.0 if columns[0].dtype.kind == "f" else 1 / 255)
-        return np.stack([column.astype(np.float32) for column in columns], axis=1) * scale
+        columns = [table[name] for name in names]
+        # One scale for the whole cloud: a dark part of it is no reason to read its numbers otherwise.
+        top = max(float(np.max(column, initial=0.0, where=np.isfinite(column))) for column in columns)
+        found = np.stack([column[index].astype(np.float32) for column in columns], axis=1)
+        whole = columns[0].dtype.kind != "f"
+        full = 65535.0 if whole and top > 255 else 255.0 if whole or top > 1.0 else 1.0
+        if not np.isfinite(found).all() or found.min(initial=0.0) < 0 or top > full:
+            raise ObservationError(
+                f"PointCloud2 on '{topic}' has colours {names} from {found.min(initial=0.0):g} to {top:g}; expected "
+                "numbers of 0..1 or 0..255"
+            )
+        return found * np.float32(1.0 / full)
 
     return packed if len(names) == 1 else separate
 
 
-def depth_points(depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str) -> Points:
+def depth_points(
+    depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str, rectified: bool = False
+) -> Points:
     """Points of `depth` float32 (h, w) [m] seen by the camera `info` describes; unmeasured pixels left out.
 
-    Raises ObservationError for a CameraInfo that does not belong to the picture or cannot be used.
+    rectified: projected by the CameraInfo's P, as the picture has no distortion any more; else by K and D.
+    Raises ObservationError for a CameraInfo that does not belong to the picture or cannot be used, and when nothing was
+    measured within `near_far` [m].
     """
-    k, d = tuple(map(float, info.k)), tuple(map(float, info.d))
     if (int(info.height), int(info.width)) != depth.shape:
         raise ObservationError(
             f"depth Image on '{topic}' is {depth.shape[1]} x {depth.shape[0]}, its CameraInfo says {info.width} x "
             f"{info.height}; give the camera_info topic that belongs to the depth picture"
         )
+    p, d = np.array(info.p if rectified else (), np.float64), tuple(map(float, info.d))
+    by, k = "K", tuple(map(float, info.k))
+    if rectified and p.any():
+        by, k = "P", tuple(p.reshape(3, 4)[:, :3].reshape(-1).tolist())
+    d = () if rectified or not any(d) else d
     if not (np.all(np.isfinite(k)) and k[0] > 0 and k[4] > 0):
         raise ObservationError(
-            f"CameraInfo for '{topic}' has K = {list(k)}; expected positive focal lengths: calibrate the camera"
+            f"CameraInfo for '{topic}' has {by} = {list(k)}; expected positive focal lengths: calibrate the camera"
         )
-    if any(d) and info.distortion_model not in ("plumb_bob", "rational_polynomial"):
+    if d and info.distortion_model not in ("plumb_bob", "rational_polynomial"):
         raise ObservationError(
             f"CameraInfo for '{topic}' has distortion model {info.distortion_model!r}; expected 'plumb_bob' or "
             "'rational_polynomial': use the rectified depth topic"
+        )
+    if d and (len(d) not in (4, 5, 8, 12, 14) or not np.all(np.isfinite(d))):
+        raise ObservationError(
+            f"CameraInfo for '{topic}' has D = {list(d)}; expected 4, 5, 8, 12 or 14 numbers: calibrate the camera"
         )
     x_ray, y_ray = _rays(k, d, depth.shape)
     z = depth.reshape(-1)
     with np.errstate(invalid="ignore"):
         kept = np.flatnonzero((z >= near_far[0]) & (z <= near_far[1]))
+    if not kept.size:
+        measured = z[np.isfinite(z) & (z > 0)]
+        span = f"{measured.min():g} to {measured.max():g} m" if measured.size else "nothing"
+        raise ObservationError(
+            f"depth on '{topic}' measures {span}; depth_range_m {list(near_far)} keeps none of it: correct it, or "
+            "depth_unit_m if these are no metres"
+        )
     z = z[kept]
     return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id)
 
 
-@lru_cache(maxsize=8)  # with a camera's rays kept, a frame costs three multiplications
+@lru_cache(maxsize=4)  # with a camera's rays kept, a frame costs three multiplications
 def _rays(k: tuple[float, ...], d: tuple[float, ...], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """x / z and y / z of every pixel, float32 (h * w,) each."""
+    if not d:
+        x, y = ((np.arange(shape[1 - i]) - k[3 * i + 2]) / k[4 * i] for i in (0, 1))
+        return np.tile(x.astype(np.float32), shape[0]), np.repeat(y.astype(np.float32), shape[1])
     rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
-    matrix = np.array(k).reshape(3, 3)
-    if any(d):
-        rays = cv2.undistortPoints(pixels, matrix, np.array(d))[:, 0]
-    else:
-        rays = (pixels[:, 0] - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
+    rays = cv2.undistortPoints(pixels, np.array(k).reshape(3, 3), np.array(d))[:, 0]
     return rays[:, 0].astype(np.float32), rays[:, 1].astype(np.float32)
 
 

@@ -38,6 +38,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "DepthCloudObs": (
         "Every observation", "`kind: point_cloud` and `kind: depth_cloud`", "Only `kind: depth_cloud`",
     ),
+    "CloudSource": ("`also`",),
     "Transform": ("`transform`",),
     "Crop": ("`crop`",),
     "Outliers": ("`outliers`",),

@@ -75,8 +75,8 @@ def test_compressed_pictures_come_out_rgb(form: str) -> None:
 
 
 def test_picture_errors_name_what_was_got() -> None:
-    with pytest.raises(ObservationError, match=r"'/image' has encoding 'yuv422'.*'bgr8'"):
-        decode_colour(image_message(np.zeros((2, 2, 2), np.uint8), "yuv422", 0, False), "/image")
+    with pytest.raises(ObservationError, match=r"'/image' has encoding '32FC3'.*'bgr8'"):
+        decode_colour(image_message(np.zeros((2, 2, 2), np.uint8), "32FC3", 0, False), "/image")
     short = image_message(np.zeros((4, 4, 3), np.uint8), "rgb8", 0, False)
     short.data = short.data[:-1]
     with pytest.raises(ObservationError, match="47 bytes"):

@@ -99,7 +99,8 @@ def _check_observation(
     if not found:
         shape, dtype = pipeline.spec[key]
         text = f"'{obs.topic}' at {timing.rate_hz:.1f} Hz, frames {dtype.name} {shape}"
-        found = [Finding("ok", key, text + _age_text(timing))]
+        remark = f"; {contract.observations[key].remark}" if contract.observations[key].remark else ""
+        found = [Finding("ok", key, text + _age_text(timing) + remark)]
     return found
 
 

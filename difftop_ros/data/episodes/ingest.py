@@ -127,12 +127,10 @@ class _BagIngest:
         contract = self.contract
         self.bag.require({**self.pipeline.topics, contract.command.topic: contract.command.type})
         streams, command_stamps, commands, success = self._scan()
-        limits = {obs.topic: int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
-                  for obs in contract.observations.values()}  # fmt: skip
-        main = [obs.topic for obs in contract.observations.values()]
-        limits = {topic: limits.get(topic) for topic in main}
+        limits = {topic: int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
+                  for obs in contract.observations.values() for topic in obs.streams}  # fmt: skip
         # What goes with a stream, such as a camera info, may be sent once, long before or late: it limits nothing.
-        grid = build_grid(contract, {t: streams[t].stamps for t in main}, limits, command_stamps)
+        grid = build_grid(contract, {t: streams[t].stamps for t in limits}, limits, command_stamps)
         self.result.gaps = grid.gaps if grid.gaps < DAY_S * contract.rate_hz else 0
         begin = int(grid.times[0])
         for silent, again in grid.splits:
