@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,27 @@ def joint_state(
     for field, values in (("position", position), ("velocity", velocity), ("effort", effort)):
         setattr(message, field, float_field(types, np.empty(0) if values is None else values))
     return message
+
+
+def joint_names(raw: bytes) -> frozenset[str]:
+    """Joint names of a serialised JointState, without making the message. Raises struct.error, UnicodeDecodeError."""
+    number = struct.Struct("<I" if len(raw) > 1 and raw[1] & 1 else ">I")
+
+    def text(at: int) -> tuple[bytes, int]:
+        at += -at % 4  # aligned after the 4 bytes that begin every message
+        (size,) = number.unpack_from(raw, at)
+        if at + 4 + size > len(raw):
+            raise struct.error("a text is cut short")
+        return raw[at + 4 : at + 4 + size].rstrip(b"\0"), at + 4 + size
+
+    _, at = text(12)
+    at += -at % 4
+    (count,) = number.unpack_from(raw, at)
+    names, at = [], at + 4
+    for _ in range(min(count, len(raw) // 4)):
+        name, at = text(at)
+        names.append(name.decode())
+    return frozenset(names)
 
 
 def by_name(message: Any, field: str, names: list[str], where: str) -> np.ndarray:

@@ -6,17 +6,23 @@ messages into frames is messages.ObservationPipeline's job, in worker.py. No rcl
 
 from __future__ import annotations
 
+import bisect
+import struct
 import threading
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from difftop_ros.contract import Contract
-from difftop_ros.messages import StaleObservation
+from difftop_ros.contract import Contract, JointStateObs
+from difftop_ros.messages import ObservationError, StaleObservation
+from difftop_ros.messages.joints import joint_names
+from difftop_ros.messages.pipeline import FUTURE_LIMIT_NS
 from difftop_ros.messages.types import header_stamp
 
-MAX_KEPT = 64
+MOST_BYTES = 256_000_000  # of one topic's history
+MOST_OTHERS = 16  # other publishers of a topic that are told apart
+SERVED_NS = 1_000_000_000  # after so long without the joints asked for, a message that lacks them is told
+WENT_BACK_NS = 1_000_000_000  # a stamp so far behind is a clock that began anew, not a message overtaken
 Deserialize = Callable[[bytes, str], Any]
 
 
@@ -39,34 +45,120 @@ class Request:
 
 
 class StreamBuffers:
-    """The newest messages of each topic, spanning what an observation history of `span_s` seconds needs."""
+    """The newest messages of each topic, spanning what an observation history of `span_s` seconds needs.
 
-    def __init__(self, topics: dict[str, str], unstamped: Collection[str], span_s: float) -> None:
-        """topics: topic -> type; unstamped: those whose messages count from when they come (Contract.unstamped)."""
+    History is by time: all messages of the span, in the order of their stamps, one for each stamp, and the one before.
+    A message that cannot be stored (too large, no header) is its topic's fault until a good one comes.
+    """
+
+    def __init__(
+        self, topics: dict[str, str], unstamped: Collection[str], span_s: float, contract: Contract | None = None
+    ) -> None:
+        """topics: topic -> type; unstamped: those whose messages count from when they come (Contract.unstamped).
+
+        contract: what its observations say of sizes, joints and messages that may be sent once is respected.
+        """
         self.topics, self._unstamped, self._span_ns = topics, frozenset(unstamped), round(span_s * 1e9)
         self._lock = threading.Lock()
-        self._kept: dict[str, deque[RawMessage]] = {topic: deque(maxlen=MAX_KEPT) for topic in topics}
+        self._kept: dict[str, list[RawMessage]] = {topic: [] for topic in topics}
+        self._bytes = dict.fromkeys(topics, 0)
+        self._cut_ns: dict[str, int] = {}
+        self._faults: dict[str, str] = {}
+        self.refused = 0
         self._number = 0
+        self._most: dict[str, float] = {}
+        self._joints: dict[str, list[frozenset[str]]] = {}
+        self._serving: dict[str, int] = {}
+        self._odd: dict[str, frozenset[str]] = {}
+        self._others: dict[str, set[frozenset[str]]] = {}
+        seen = [] if contract is None else list(contract.observations.values())
+        for obs in seen:
+            for topic in obs.topics:
+                self._most[topic] = max(self._most.get(topic, 0.0), obs.max_mb * 1e6)
+            if isinstance(obs, JointStateObs):
+                self._joints.setdefault(obs.topic, []).append(frozenset(obs.joints))
+        regular = {topic for obs in seen if obs.resample == "as_of" for topic in obs.streams}
+        self._once = frozenset(topics) - regular if seen else frozenset[str]()
         self.listener: Callable[[int], None] | None = None
 
     def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
         """Store one message; called from subscription callbacks. Then `listener`, if set, is told `receive_ns`."""
-        stamp = receive_ns if topic in self._unstamped else header_stamp(raw)
-        with self._lock:
-            self._number += 1
-            kept = self._kept[topic]
-            kept.append(RawMessage(stamp, raw, self.topics[topic], self._number))
-            # The newest message at or before the start of the history must stay: it is what counts there.
-            while len(kept) > 1 and kept[1].stamp_ns <= stamp - self._span_ns:
-                kept.popleft()
+        fault, stamp = "", receive_ns
+        most = self._most.get(topic, float("inf"))
+        if len(raw) > most:
+            fault = (
+                f"a message on '{topic}' has {len(raw) / 1e6:.1f} MB; max_mb is {most / 1e6:g}: raise it, or send less"
+            )
+        elif topic not in self._unstamped:
+            try:
+                stamp = header_stamp(raw)
+            except (struct.error, IndexError):
+                fault = f"a message on '{topic}' has {len(raw)} bytes and no header; check its publisher"
+        if fault:
+            self.refused += 1
+            self._faults[topic] = fault
+        elif self._serves(topic, raw, stamp):
+            self._faults.pop(topic, None)
+            self._keep(topic, raw, stamp)
         if self.listener is not None:
             self.listener(receive_ns)
+
+    def _serves(self, topic: str, raw: bytes, stamp: int) -> bool:
+        """False for a joint state that holds no observation's joints and comes from another publisher.
+
+        It does where the joints asked for came again after one like it, and not long ago.
+        """
+        wanted = self._joints.get(topic)
+        if wanted is None:
+            return True
+        try:
+            names = joint_names(raw)
+        except (struct.error, UnicodeDecodeError):
+            return True  # decoding it will say what is wrong
+        odd, others = self._odd.get(topic), self._others.setdefault(topic, set())
+        if any(joints <= names for joints in wanted):
+            if odd is not None and len(others) < MOST_OTHERS:
+                others.add(odd)
+            self._serving[topic] = stamp
+            return True
+        self._odd[topic] = names
+        return names not in others or abs(stamp - self._serving[topic]) > SERVED_NS
+
+    def _keep(self, topic: str, raw: bytes, stamp: int) -> None:
+        with self._lock:
+            self._number += 1
+            kept, message = self._kept[topic], RawMessage(stamp, raw, self.topics[topic], self._number)
+            if kept and stamp < kept[-1].stamp_ns - WENT_BACK_NS:
+                self._forget(topic)  # its publisher's clock began anew
+            at = bisect.bisect_left(kept, stamp, key=lambda m: m.stamp_ns)
+            if at < len(kept) and kept[at].stamp_ns == stamp:
+                self._bytes[topic] -= len(kept[at].raw)
+                kept[at] = message
+            else:
+                kept.insert(at, message)
+            self._bytes[topic] += len(raw)
+            # The newest message at or before the start of the history must stay: it is what counts there.
+            begin, drop = kept[-1].stamp_ns - self._span_ns, 0
+            while drop < len(kept) - 1 and (kept[drop + 1].stamp_ns <= begin or self._bytes[topic] > MOST_BYTES):
+                if kept[drop + 1].stamp_ns > begin:
+                    self._cut_ns[topic] = kept[drop + 1].stamp_ns
+                self._bytes[topic] -= len(kept[drop].raw)
+                drop += 1
+            del kept[:drop]
+
+    def _forget(self, topic: str) -> None:
+        self._kept[topic].clear()
+        self._bytes[topic] = 0
+        self._cut_ns.pop(topic, None)
 
     def clear(self) -> None:
         """Forget all messages (time went back, or the node was cleaned up)."""
         with self._lock:
-            for kept in self._kept.values():
-                kept.clear()
+            for topic in self._kept:
+                self._forget(topic)
+            self._faults.clear()
+            for known in (self._serving, self._odd, self._others):
+                known.clear()
 
     def newest(self, topic: str) -> RawMessage | None:
         """The newest message of `topic`, or None."""
@@ -79,11 +171,13 @@ class StreamBuffers:
     def since(self, topic: str, number: int) -> list[RawMessage]:
         """What came on `topic` after the message `number`, in order of arrival."""
         with self._lock:
-            return [message for message in self._kept[topic] if message.number > number]
+            new = [message for message in self._kept[topic] if message.number > number]
+        return sorted(new, key=lambda message: message.number)
 
     def numbers(self) -> dict[str, int]:
-        """Topic -> number of its newest message, 0 if none: to tell later whether there is a newer one."""
-        return {topic: kept[-1].number if kept else 0 for topic, kept in self._kept.items()}
+        """Topic that must go on -> number of its newest message, 0 if none: to tell later whether there is a newer."""
+        found = {topic: self.newest(topic) for topic in self._kept if topic not in self._once}
+        return {topic: message.number if message else 0 for topic, message in found.items()}
 
     def missing(self) -> list[str]:
         """Topics that have delivered nothing yet."""
@@ -95,8 +189,18 @@ class StreamBuffers:
         The pipeline judges ages at the observation's own time, which may lie a little back (`synchronised_ns`); what a
         robot may act on is decided by the age now. Streams with resample 'hold' are never stale.
         """
+        ahead = ""
         for key, obs in contract.observations.items():
-            newest = self.newest(obs.topic)
+            fault = next((self._faults[topic] for topic in obs.topics if topic in self._faults), "")
+            if fault:
+                raise ObservationError(f"observation '{key}': {fault}")
+            newest = min((self.newest(topic) for topic in obs.streams), key=lambda m: m.stamp_ns if m else 0)
+            if newest is not None and newest.stamp_ns - now_ns > FUTURE_LIMIT_NS:
+                ahead_s = round((newest.stamp_ns - now_ns) / 1e9, 3)
+                ahead = ahead or (
+                    f"observation '{key}': '{obs.topic}' is stamped {ahead_s} s ahead of now; the clocks differ: set "
+                    "use_sim_time, synchronise the machines, or set the contract's clock to 'receive'"
+                )
             age_ms = (now_ns - newest.stamp_ns) / 1e6 if newest is not None else 0.0
             if obs.resample == "as_of" and age_ms > obs.max_age_ms:
                 raise StaleObservation(
@@ -104,6 +208,8 @@ class StreamBuffers:
                     f"max_age_ms is {obs.max_age_ms:g}: check the publisher's rate and clock",
                     obs.topic,
                 )
+        if ahead:
+            raise ObservationError(ahead)
 
     def synchronised_ns(self, now_ns: int, most_ns: int) -> int:
         """The newest time [ns] for which every topic has delivered, but at most `most_ns` before `now_ns`.
@@ -112,7 +218,7 @@ class StreamBuffers:
         it would be older than they are by its way through camera and network.
         """
         with self._lock:
-            newest = [kept[-1].stamp_ns for kept in self._kept.values() if kept]
+            newest = [kept[-1].stamp_ns for topic, kept in self._kept.items() if kept and topic not in self._once]
         return max(min([now_ns, *newest]), now_ns - most_ns)
 
     def request(self, now_ns: int, steps: int, step_s: float) -> Request:
@@ -124,10 +230,14 @@ class StreamBuffers:
     def _pick(self, time_ns: int) -> dict[str, RawMessage]:
         chosen = {}
         for topic, kept in self._kept.items():
-            before = [m for m in kept if m.stamp_ns <= time_ns]
-            if kept:
-                # All later: the first one, whose age the pipeline then judges (a clock that differs, or no history).
-                chosen[topic] = before[-1] if before else kept[0]
+            at = bisect.bisect_right(kept, time_ns, key=lambda m: m.stamp_ns)
+            if not at and topic in self._cut_ns and time_ns >= self._cut_ns[topic] - self._span_ns:
+                raise ObservationError(
+                    f"the history of '{topic}' is cut: it holds more than {MOST_BYTES / 1e6:g} MB; lower its rate or "
+                    "its size"
+                )
+            if at or (kept and topic in self._once):
+                chosen[topic] = kept[max(at - 1, 0)]
         return chosen
 
 

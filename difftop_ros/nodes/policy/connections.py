@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from difftop_ros.contract import Contract
@@ -20,6 +20,7 @@ from difftop_ros.runtime.publishers import JointPublishers, crowded, joint_names
 from difftop_ros.runtime.streams import StreamBuffers
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 JOINT_STATE = "sensor_msgs/msg/JointState"
 MATCHED_S = 1.0  # that activation waits, at most, until every subscriber of the command is found
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -100,11 +101,20 @@ class Connections:
         for kind in (*topics.values(), contract.command.type):
             message_class(kind)
         oldest_ms = max(o.max_age_ms for o in contract.observations.values())
-        self.streams = StreamBuffers(topics, contract.unstamped, obs_steps / contract.rate_hz + oldest_ms / 1e3)
+        self.streams = StreamBuffers(
+            topics, contract.unstamped, obs_steps / contract.rate_hz + oldest_ms / 1e3, contract
+        )
         self._publishers = JointPublishers()
         self._subscriptions = [
             node.create_subscription(message_class(kind), topic, self._inlet(topic, source), SENSOR_QOS, raw=True)
             for topic, kind in topics.items()
+        ]
+        # What is sent once is kept for late comers by its publisher; others can only be heard as they are sent.
+        streams = {topic for obs in contract.observations.values() for topic in obs.streams if obs.resample == "as_of"}
+        self._subscriptions += [
+            node.create_subscription(message_class(kind), topic, self._inlet(topic, source), LATCHED_QOS, raw=True)
+            for topic, kind in topics.items()
+            if topic not in streams
         ]
         if isinstance(source, SimTime):
             self._subscriptions.append(node.create_subscription(Clock, "/clock", ClockInlet(source), SENSOR_QOS))
