@@ -100,7 +100,7 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
     bags = find_bags(job.bags)
 
     def tell(done: int, total: int, result: BagResult) -> None:
-        why = f" ({result.reason})" if result.reason else ""
+        why = f" ({'; '.join(result.said)})" if result.said else ""
         report(Progress("ingest", done, total, f"{Path(result.bag).name}: {result.status}, {result.steps} steps{why}"))
         if stop():
             raise Stopped(f"stopped after bag {done} of {total}, kept in {folder}")

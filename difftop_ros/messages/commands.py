@@ -63,7 +63,8 @@ def command_to_array(contract: Contract, message: Any) -> np.ndarray:
     values = np.asarray(message.data, dtype=np.float64)
     if values.shape != (len(names),):
         raise ObservationError(
-            f"{where} has {values.size} values; the contract expects {len(names)} in the order {names}"
+            f"{where} has {values.size} values; the contract expects {len(names)} in the order {names}: correct one of "
+            "them"
         )
     return finite(values, names, field, where)
 

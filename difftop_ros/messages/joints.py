@@ -78,7 +78,9 @@ def indices(present: list[str], names: list[str], where: str) -> list[int]:
     lacking = [name for name in names if name not in present]
     if lacking:
         shown = ", ".join(f"'{name}'" for name in lacking)
-        raise ObservationError(f"{where} lacks {shown}; the contract expects {len(names)} joints: {names}")
+        raise ObservationError(
+            f"{where} lacks {shown}; the contract expects {len(names)} joints: {names}; start the driver of each"
+        )
     return [present.index(name) for name in names]
 
 
@@ -86,5 +88,5 @@ def finite(values: np.ndarray, names: list[str], field: str, where: str) -> np.n
     """`values` as they are. Raises ObservationError naming the joints whose value is not finite."""
     if not np.all(np.isfinite(values)):
         bad = [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]
-        raise ObservationError(f"{where} has a {field} that is not finite for {bad}; expected numbers")
+        raise ObservationError(f"{where} has a {field} that is not finite for {bad}; check its driver")
     return values

@@ -131,7 +131,8 @@ class Bag:
         for topic, kind in wanted.items():
             sentence = topic_finding(topic, kind, {t: info.type for t, info in self.topics.items()})
             if sentence:
-                raise BagError(f"bag '{self.path}': {sentence}")
+                remedy = "" if topic in self.topics else ": record it too, or correct the contract"
+                raise BagError(f"bag '{self.path}': {sentence}{remedy}")
             if not self.topics[topic].count:
                 raise BagError(f"bag '{self.path}' has no message on '{topic}'; was its publisher running?")
 
@@ -201,7 +202,7 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
         except Exception as error:
             cause = cause or error
     if not files:
-        raise BagError(f"bag '{path}' cannot be read: {cause}; its storage files are missing")
+        raise BagError(f"bag '{path}' cannot be read: {cause}; its storage files are missing: copy the whole folder")
     reader = SalvageReader(files)
     if not reader.topics:
         raise BagError(

@@ -47,10 +47,14 @@ def step_times(start_ns: int, first: int, count: int, rate_hz: float) -> np.ndar
 
 def check_monotonic(topic: str, stamps: np.ndarray) -> None:
     """Raises BagError when time jumps back within int64 (n,) stamps in the order received."""
-    if stamps.size > 1 and (worst := int(np.diff(stamps).min())) < -JUMP_BACK_NS:
+    if stamps.size < 2:
+        return
+    steps = np.diff(stamps)
+    at = int(steps.argmin())
+    if steps[at] < -JUMP_BACK_NS:
         raise BagError(
-            f"time on '{topic}' jumps back by {-worst / 1e9:.1f} s; the bag holds more than one run: record one bag "
-            "per episode"
+            f"time on '{topic}' jumps back by {-steps[at] / 1e9:.1f} s after {(stamps[at] - stamps[0]) / 1e9:.1f} s; "
+            "the bag holds more than one run: record one bag per episode"
         )
 
 

@@ -120,6 +120,7 @@ class _BagIngest:
         self._bad: set[tuple[str, int]] = set()
         self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
         self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
+        self._begin: dict[str, int] = {}  # topic -> when its first message was received [ns]
         self._trajectories: list[tuple[int, int, int]] = []  # (stamp, points ahead, when the first is reached) [ns]
 
     def run(self) -> None:
@@ -172,23 +173,25 @@ class _BagIngest:
                 success = self._mark(raw, topic, success)
                 continue
             seen[topic] += 1
+            at = f"(at {(received - self._begin.setdefault(topic, received)) / 1e9:.1f} s)"
             commanded = topic == command.topic
             stamp = received
             if topic not in unstamped:
                 if len(raw) >= HEADER_BYTES:
                     stamp = header_stamp(raw)
                 elif not commanded:
-                    self._undecodable(topic, f"message {seen[topic]} on '{topic}' has {len(raw)} bytes and no header")
+                    why = f"a message on '{topic}' has {len(raw)} bytes and no header; check its driver {at}"
+                    self._undecodable(topic, why)
                     continue
                 zeros[topic] += not stamp
-            if not commanded and not (stamp and self._serves(topic, raw, stamp)):
+            if not commanded and not (stamp and self._serves(topic, raw, stamp, at)):
                 continue
             # A command with a zero stamp means 'on arrival'.
             stamps[topic].append(stamp or received)
             took[topic].append(received)
             ordinals[topic].append(seen[topic])
             if commanded:
-                actions.append(self._command(raw, seen[topic], stamp or received))
+                actions.append(self._command(raw, at, stamp or received))
         streams = {}
         for topic, values in stamps.items():
             if not values:
@@ -232,7 +235,7 @@ class _BagIngest:
             self.result.notes.append(why)
         self.result.undecodable[key] = self.result.undecodable.get(key, 0) + 1
 
-    def _serves(self, topic: str, raw: bytes, stamp: int) -> bool:
+    def _serves(self, topic: str, raw: bytes, stamp: int, at: str) -> bool:
         """Whether some vector observation can be made of the message; pictures and clouds are decoded when used.
 
         Several drivers may share a topic: what the contract's joints are not in is another driver's, and not counted
@@ -245,7 +248,7 @@ class _BagIngest:
         try:
             message = self.bag.deserialize(raw, topic)
         except BagError as error:
-            self._undecodable(topic, str(error))
+            self._undecodable(topic, f"{error} {at}")
             return False
         served = False
         for key in keys:
@@ -253,10 +256,10 @@ class _BagIngest:
             try:
                 frame = self.pipeline.decode(key, {topic: message})
             except ObservationError as error:
-                self._reasons.setdefault(topic, str(error))
+                self._reasons.setdefault(topic, f"{error} {at}")
                 others = obs.positions and not set(obs.positions) & set(message.name)
                 if not others:
-                    self._undecodable(topic, str(error))
+                    self._undecodable(topic, f"{error} {at}")
                 continue
             served = True
             for name, index in obs.positions.items():
@@ -266,9 +269,9 @@ class _BagIngest:
     def _check_positions(self) -> None:
         metres = [joint.name for joint in self.contract.command.joints if joint.unit == "m"]
         for topic, found in self._positions.items():
-            values = {name: np.array([value for _, value in sorted(pairs)]) for name, pairs in found.items()}
-            check_degrees(self.contract, topic, values)
-            check_wrap_around(topic, values, metres)
+            readings = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
+            check_degrees(self.contract, topic, readings)
+            check_wrap_around(topic, readings, metres)
 
     def _refuse_long_trajectories(self) -> None:
         """A trajectory of many points counts by its first one alone, so the next must come before that is passed."""
@@ -280,14 +283,14 @@ class _BagIngest:
                     "(JointState or Float64MultiArray), or send one point per step"
                 )
 
-    def _command(self, raw: bytes, number: int, stamp: int) -> np.ndarray:
+    def _command(self, raw: bytes, at: str, stamp: int) -> np.ndarray:
         """The action (A,), NaN for a message that is none: counted, and the steps it would have moved are left out."""
         try:
             message = self.bag.deserialize(raw, self.contract.command.topic)
             values = command_to_array(self.contract, message)
         except (BagError, ObservationError) as error:
             if ACTION not in self.result.undecodable:
-                self.result.notes.append(f"command {number}: {error}; the steps of such commands are left out")
+                self.result.notes.append(f"{error} {at}; the steps of such commands are left out")
             self.result.undecodable[ACTION] = self.result.undecodable.get(ACTION, 0) + 1
             return np.full(len(self.contract.command.joints), np.nan)
         if self.contract.command.type == TRAJECTORY:
@@ -333,6 +336,7 @@ class _BagIngest:
 
     def _steps(self, grid: Grid, streams: dict[str, _Stream]) -> Iterator[tuple[int, dict[str, tuple[int, Any]]]]:
         """Second pass: for each grid step, topic -> (stamp, message), as soon as its messages have been read."""
+        self._first = {topic: int(s.stamps[0]) for topic, s in streams.items()}
         chosen = {topic: np.maximum(newest_at(s.stamps, grid.times), 0) for topic, s in streams.items()}
         used = {topic: streams[topic].ordinals[index] for topic, index in chosen.items()}
         last_use = {topic: dict(zip(u.tolist(), range(u.size), strict=True)) for topic, u in used.items()}
@@ -395,7 +399,8 @@ class _BagIngest:
             self._bad.add(name)
             self.result.undecodable[key] = self.result.undecodable.get(key, 0) + 1
             if self.result.undecodable[key] == 1:
-                self.result.notes.append(str(error))
+                age_s = (latest[topic][0] - self._first[topic]) / 1e9
+                self.result.notes.append(f"{error} (at {age_s:.1f} s)")
         good = self._good.get(topic)
         if good is None or good[1] is latest[topic][1]:
             return False

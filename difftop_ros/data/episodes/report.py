@@ -29,6 +29,11 @@ class BagResult:
     undecodable: dict[str, int] = field(default_factory=dict)  # observation or 'action' -> messages not decoded
     notes: list[str] = field(default_factory=list)  # salvage, first decoding error, …
 
+    @property
+    def said(self) -> list[str]:
+        """Why it was skipped, and what else there is to say of it; nothing twice."""
+        return [*filter(None, [self.reason]), *(note for note in self.notes if note not in self.reason)]
+
     @classmethod
     def cached(cls, folder: Path) -> BagResult | None:
         """What is told in `folder`, made by an earlier run; None when it is not there."""
@@ -90,9 +95,7 @@ class IngestReport:
         lines = []
         for bag in self.bags:
             name = Path(bag.bag).name
-            if bag.reason:
-                lines.append(f"skipped {name}: {bag.reason}")
-            lines += [f"note {name}: {note}" for note in bag.notes]
+            lines += [f"{'skipped' if text == bag.reason else 'note'} {name}: {text}" for text in bag.said]
         cached = sum(bag.status == "cached" for bag in self.bags)
         lines.append(
             f"{self.episodes} episodes, {self.steps} steps in {self.dataset} "

@@ -33,50 +33,60 @@ def check_clocks(contract: Contract, received: Mapping[str, np.ndarray], stamps:
     base_received, base_stamps = int(received[ruler][0]), int(stamps[ruler][0])
     x, y = received[ruler][order] - base_received, stamps[ruler][order] - base_stamps
     lags: dict[str, float] = {}
+    begins: dict[str, float] = {}  # where the largest lag of a topic begins [s]
     for topic, values in stamps.items():
         at = received[topic] - base_received
         # Before the ruler's first and after its last message its clock is taken to go on at the recorder's speed.
         shown = np.interp(at, x, y) + np.minimum(at - x[0], 0) + np.maximum(at - x[-1], 0)
         lag = shown - (values - base_stamps)
-        parts = [float(np.median(part)) for part in np.array_split(lag, min(PARTS, lag.size))]
-        lags[topic] = max(parts, key=abs)
+        parts = np.array_split(np.arange(lag.size), min(PARTS, lag.size))
+        worst = max(parts, key=lambda part: abs(float(np.median(lag[part]))))
+        lags[topic], begins[topic] = float(np.median(lag[worst])), float(at[worst[0]] - at[0]) / 1e9
     allowed = {obs.topic: obs.max_age_ms * 1e6 for obs in contract.observations.values()}
     first = min(lags, key=lambda topic: lags[topic])
     for topic, lag in lags.items():
         behind = lag - lags[first]
         if behind > max(allowed.get(topic, 0.0), COMMAND_DELAY_NS if topic == contract.command.topic else 0.0):
             how = "the time they were received" if first in contract.unstamped else "their header stamps"
+            begin = max(begins[topic], begins[first])
             raise BagError(
-                f"two clocks are mixed: messages on '{topic}' are {behind / 1e9:.2f} s behind those on '{first}', "
-                f"which count by {how}; set the contract's clock to 'receive', or synchronise and record again"
+                f"two clocks are mixed: messages on '{topic}' are {behind / 1e9:.2f} s behind those on '{first}' from "
+                f"{begin:.1f} s on, which count by {how}; set the contract's clock to 'receive', or synchronise and "
+                "record again"
             )
 
 
 def check_degrees(contract: Contract, topic: str, positions: Mapping[str, np.ndarray]) -> None:
-    """Raise BagError when positions (n,) by joint lie far outside the limits of the commanded joints."""
+    """Raise BagError when positions lie far outside the limits of the commanded joints.
+
+    positions: joint -> float64 (n, 2) of time [ns] and reading, in the order of time; so below.
+    """
     for joint in contract.command.joints:
-        values = positions.get(joint.name)
-        if values is None or not values.size:
+        if joint.name not in positions:
             continue
+        times, values = positions[joint.name].T
         low, high = joint.position
         margin = FAR_OUTSIDE * (high - low)
         outside = (values < low - margin) | (values > high + margin)
         if outside.mean() > 0.01:
             hint = "; are they degrees?" if joint.unit == "rad" else "; are they millimetres?"
+            begin = (times[outside][0] - times[0]) / 1e9
             raise BagError(
                 f"'{joint.name}' on '{topic}' reads {values.min():.4g} to {values.max():.4g}, its limits are {low:g} "
-                f"to {high:g} {joint.unit}{hint} Correct the driver's unit or the contract's limits"
+                f"to {high:g} {joint.unit}, from {begin:.1f} s on{hint} Correct the driver's unit or the contract's "
+                "limits"
             )
 
 
 def check_wrap_around(topic: str, positions: Mapping[str, np.ndarray], metres: Sequence[str]) -> None:
-    """Raise BagError when a joint's readings (n,), in the order of time, jump by a whole turn."""
-    for name, values in positions.items():
+    """Raise BagError when a joint's readings jump by a whole turn."""
+    for name, (times, values) in ((name, found.T) for name, found in positions.items()):
         jumps = np.abs(np.diff(values))
         turns = np.flatnonzero(np.abs(jumps - 2 * np.pi) < 0.5)
         if name not in metres and turns.size:
+            first = (times[turns[0]] - times[0]) / 1e9
             raise BagError(
-                f"'{name}' on '{topic}' jumps by a whole turn {turns.size} times (first after message {turns[0]}): its "
+                f"'{name}' on '{topic}' jumps by a whole turn {turns.size} times (first at {first:.1f} s): its "
                 "readings wrap around at pi, which a policy would see as motion; let the driver publish angles that go "
                 "on counting, and record again"
             )
