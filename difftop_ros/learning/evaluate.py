@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from difftop_ros.contract import Contract
 from difftop_ros.learning.intervals import wilson_interval
 from difftop_ros.messages import ObservationError
-from difftop_ros.policies import Policy
+from difftop_ros.plan_result import PlanResult
+from difftop_ros.policies import PolicyConfig
 from difftop_ros.sim.robot import SimulatedRobot
 
 EVALUATION_SEED = 1_000_000  # first start of an evaluation; recordings use seeds far below
@@ -78,8 +80,34 @@ class Evaluation:
 Watch = Callable[[int, SimulatedRobot], None]
 
 
+class Acting(Protocol):
+    """What an evaluation needs of a policy; `Policy` is one. `act` is as there."""
+
+    obs_steps: int
+
+    @property
+    def contract(self) -> Contract:
+        """What it observes and commands."""
+        ...
+
+    @property
+    def config(self) -> PolicyConfig:
+        """Of which `policy` names the class."""
+        ...
+
+    def act(
+        self, obs: Mapping[str, np.ndarray], *, warm_start: np.ndarray | None = None, iterations: int | None = None
+    ) -> PlanResult:
+        """A plan from frames (obs_steps, ...)."""
+        ...
+
+    def reset(self) -> None:
+        """Begins an episode."""
+        ...
+
+
 def evaluate(
-    policy: Policy,
+    policy: Acting,
     robot: SimulatedRobot,
     seeds: Sequence[int],
     *,
@@ -104,7 +132,7 @@ def evaluate(
 
 
 def _episode(
-    policy: Policy,
+    policy: Acting,
     robot: SimulatedRobot,
     seed: int,
     iterations: int | None,

@@ -136,7 +136,10 @@ class Simulator(Protocol):
     """Makes worlds of one suite of tasks, and their experts: a module or an object with these two functions."""
 
     def make_world(self, task: str, model_path: Any = None, **options: Any) -> SimWorld:
-        """A world with `task`, its full name. Options: width, height [px], seed, disturbance, varied_starts."""
+        """A world with `task`, its full name. Options: width, height [px], seed, disturbance, varied_starts, obstacles.
+
+        obstacles are solid shapes (contract/shapes.py) in the robot's base frame.
+        """
         ...
 
     def make_expert(self, world: Any) -> SimExpert:

@@ -27,11 +27,12 @@ class SimulatedRobot:
     Raises UserError when the contract asks for a camera or joint the world does not have.
     """
 
-    def __init__(self, contract: Contract, task: str | None = None, disturbance: float = 0.0) -> None:
+    def __init__(self, contract: Contract, task: str | None = None, disturbance: float = 0.0, **world: Any) -> None:
+        """world: more options of the task's simulator, such as obstacles."""
         self.contract = contract
         self.task = task or contract.sim.task or "none"
         options: dict[str, Any] = {"width": contract.sim.width, "height": contract.sim.height}
-        self.world = make_world(self.task, contract.sim.model, disturbance=disturbance, **options)
+        self.world = make_world(self.task, contract.sim.model, disturbance=disturbance, **options, **world)
         self.pipeline = ObservationPipeline(contract)
         names = list(self.world.joint_names)
         lacking = [n for n in contract.command.joint_names if n not in names]

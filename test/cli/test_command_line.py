@@ -63,7 +63,8 @@ OPTIONS = {
     ("model", "sign"): ["folder"],
     ("run",): ["--model", "--contract", "--sim-time", "--params-file"],
     ("sim",): ["--task", "--contract", "--realtime-factor", "--lockstep"],
-    ("bench",): ["--tasks", "--policies", "--seeds", "--demos", "--steps", "--csv", "--report"],
+    ("bench", "imitation"): ["--tasks", "--policies", "--seeds", "--demos", "--steps", "--csv", "--report"],
+    ("bench", "obstacles"): ["--models", "--obstacles", "--arms", "--starts", "--film", "--csv", "--report"],
     ("pipeline",): ["--tasks", "--demos", "--steps", "--out", "--min-success"],
 }
 
@@ -112,6 +113,10 @@ REFUSED = [
     ("bag ingest {tmp}/empty --contract {arm} --out {tmp}/d", "no bag in"),
     ("run --model {tmp}/nowhere", "does not exist"),
     ("pipeline --demos 0", "--demos is 0"),
+    ("bench obstacles --starts 0", "--starts is 0"),
+    ("bench obstacles --arms hope", "expected of ['nothing'"),
+    ("bench obstacles --models {tmp}/nowhere", "lacks"),
+    ("bench obstacles --report --csv {tmp}/none.csv", "no rows yet"),
 ]
 
 
@@ -159,7 +164,7 @@ DEFAULTS = [
     ("eval", "--disturbance", "0.0"),
     ("record", "--seed", "0"),
     ("pipeline", "--tasks", "reach push lift"),
-    ("bench", "--point-widths", "64 64 128"),
+    ("bench imitation", "--point-widths", "64 64 128"),
     ("demo", "--out", "demo_out"),
     ("contract check", "--seconds", "3.0"),
 ]

@@ -7,9 +7,7 @@ to, so that a run that was stopped goes on, and results gather over days. What i
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import fcntl
 import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 import yaml
 
 from difftop_ros import __version__
+from difftop_ros.commands.bench import rows
 from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
 from difftop_ros.contract import Contract, load_contract, parse_contract
@@ -248,28 +247,16 @@ def run_cell(
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a results file, none if there is no such file. Raises UserError if it has other columns."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or tuple(reader.fieldnames) != COLUMNS:
-            raise UserError(f"{path} has the columns {reader.fieldnames}; expected {list(COLUMNS)}: give another file")
-        return list(reader)
+    """The rows of a results file, as `rows.read`."""
+    return rows.read(path, COLUMNS)
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a row; several processes may do so at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if not file.tell():
-            writer.writeheader()
-        writer.writerow(row)
+    """Add a row, as `rows.append`."""
+    rows.append(path, COLUMNS, row)
 
 
-def unfinished(cells: Sequence[Cell], rows: Sequence[dict[str, str]]) -> list[Cell]:
+def unfinished(cells: Sequence[Cell], done_rows: Sequence[dict[str, str]]) -> list[Cell]:
     """The cells that have no row yet."""
-    done = {tuple(row[name] for name in KEY) for row in rows}
+    done = {tuple(row[name] for name in KEY) for row in done_rows}
     return [cell for cell in cells if cell.key not in done]

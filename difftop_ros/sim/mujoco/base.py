@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import Snapshot
 from difftop_ros.sim.mujoco import camera as cameras
+from difftop_ros.sim.mujoco import obstacles
 
 
-def load_model(path: str | os.PathLike[str]) -> Any:
-    """The mujoco.MjModel at `path` (MJCF or URDF). SimError when it cannot be read."""
+def load_model(path: str | os.PathLike[str], shapes: Sequence[AnyShape] = ()) -> Any:
+    """The mujoco.MjModel at `path` (MJCF or URDF), with obstacles in it. SimError when it cannot be read."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise SimError(f"the model '{file}' does not exist; give the path of an MJCF (.xml) file")
     try:
-        return mujoco.MjModel.from_xml_path(str(file))
+        if not shapes:
+            return mujoco.MjModel.from_xml_path(str(file))
+        spec = mujoco.MjSpec.from_file(str(file))
+        obstacles.add_to(spec, shapes)
+        return spec.compile()
     except ValueError as error:
         raise SimError(f"the model '{file}' cannot be read by MuJoCo: {error}".replace("\n", " ")) from error
 

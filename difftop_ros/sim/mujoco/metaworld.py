@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import Mode
 from difftop_ros.sim.mujoco import camera as cameras
@@ -81,12 +83,16 @@ class MetaWorld(MujocoWorld):
         seed: int = 0,
         disturbance: float = 0.0,
         varied_starts: float = 0.0,
+        obstacles: Sequence[AnyShape] = (),
     ) -> None:
         """width, height of pictures [px]; disturbance: standard deviation of smooth pushes of the hand, as a share of
         full speed.
 
-        Raises SimError for an unknown task, without metaworld, and for a model or varied starts: those are the arm's.
+        Raises SimError for an unknown task, without metaworld, and for what is the arm's: a model,
+        varied starts, obstacles.
         """
+        if obstacles:
+            raise SimError(f"obstacles do not go with task '{task}'; the demo arm's tasks have them")
         if model_path or varied_starts:
             given = f"the model '{model_path}'" if model_path else f"varied_starts {varied_starts:g}"
             raise SimError(f"{given} does not go with task '{task}': Meta-World has models and starts of its own")

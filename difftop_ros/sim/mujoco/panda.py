@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.paths import share_path
 from difftop_ros.sim.interface import Mode, SimExpert
 from difftop_ros.sim.mujoco.actuation import Actuation, Disturbance
 from difftop_ros.sim.mujoco.base import MujocoWorld, load_model
+from difftop_ros.sim.mujoco.obstacles import Obstacles
 from difftop_ros.sim.mujoco.starts import VariedStart
 from difftop_ros.sim.mujoco.tasks import PANDA_HOME, Scene, make_task
 
@@ -39,19 +42,22 @@ class PandaWorld(MujocoWorld):
         disturbance: float = 0.0,
         start_offset: float = 0.06,
         varied_starts: float = 0.0,
+        obstacles: Sequence[AnyShape] = (),
     ) -> None:
         """width, height of pictures [px]; disturbance: standard deviation of smooth offsets of what the servos receive
         [rad]; start_offset: largest random offset of each hinge joint at the start [rad]; varied_starts: share of
-        episodes that begin as after a failed grasp, for demonstrations of what to do then (see VariedStart).
+        episodes that begin as after a failed grasp, for demonstrations of what to do then (see VariedStart); obstacles:
+        solid shapes in the world's frame, to be watched and moved by `self.obstacles`.
 
         Raises SimError for an unknown task, an unreadable model, or one that lacks what the task needs.
         """
         self.task = make_task(task)
-        model = load_model(model_path or share_path(SCENE))
+        model = load_model(model_path or share_path(SCENE), obstacles)
         super().__init__(model, mujoco.MjData(model), width, height)
         self._actuation = Actuation(self.model)
         self.joint_names = self._actuation.names
         self.scene = Scene(self.model, self.data, self.task)
+        self.obstacles = Obstacles(self.model, self.data, obstacles)
         self._start_offset = float(start_offset)
         self._varied = VariedStart(self.model, self.scene, varied_starts)
         self._hinges = self._actuated_hinges()
@@ -82,6 +88,7 @@ class PandaWorld(MujocoWorld):
             if joint >= 0:
                 address = self.model.jnt_qposadr[joint]
                 self.data.qpos[address] += random.uniform(-self._start_offset, self._start_offset)
+        self.obstacles.forget()
         self.task.start(self.scene, random)
         self._varied.apply(self.data, seed)
         mujoco.mj_forward(self.model, self.data)
@@ -101,10 +108,11 @@ class PandaWorld(MujocoWorld):
         timestep = float(self.model.opt.timestep)
         steps = self._whole_steps(duration, timestep)
         chunk = max(1, round(_CHUNK_S / timestep))
+        self.obstacles.contacts = []
         while steps > 0:
             count = min(chunk, steps)
             self.data.ctrl[:] = self._actuation.controls(targets + self._disturbance.offsets(count * timestep))
-            mujoco.mj_step(self.model, self.data, nstep=count)
+            self.obstacles.simulate(count)
             steps -= count
             self._watch_success()
         self._refresh()

@@ -1,0 +1,89 @@
+"""`difftop bench obstacles`: success and contact with obstacles in the way. Who acts is arms.py's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from difftop_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from difftop_ros.commands.bench.obstacles.starts import Cell
+
+OBSTACLES = ("none", "post", "bar", "box", "ceiling", "moving_post")
+DESCRIPTION = """\
+A trained policy does its task on the simulated arm while an obstacle that it never saw stands in its way: where the
+scripted expert would run into it, clear of the arm at the start and at the goal, and with a known way around. Each arm
+of the comparison (what is done about the obstacle; 'nothing': the plan as it is) acts from the same starts with the
+same obstacles, each watched at every step of the physics. One row of a CSV per start and arm; what has a row is never
+done again, so the command can be stopped, and repeated with more starts, obstacles or arms.
+
+  difftop bench obstacles --obstacles post --starts 5           a first look
+  difftop bench obstacles                                       100 starts with each obstacle, and with none
+  difftop bench obstacles --obstacles moving_post --starts 1 --film runs/films
+  difftop bench obstacles --report                              the table of what is there
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The comparison's options."""
+    parser.description = DESCRIPTION
+    parser.add_argument("--models", nargs="+", type=Path, default=[Path("models/panda_lift")], help="trained policies")
+    parser.add_argument("--obstacles", nargs="+", choices=OBSTACLES, default=list(OBSTACLES), help="what is in the way")
+    parser.add_argument("--arms", nargs="+", help="what is done about it (default: all there are)")
+    parser.add_argument(
+        "--starts", type=int, default=100, help="starts of each; seeds without a fair place are left out"
+    )
+    parser.add_argument("--first-seed", type=int, help="of the starts (default: far from recordings)")
+    parser.add_argument("--replan-every", type=int, default=1, help="policy steps per plan")
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/obstacles.csv"), help="rows, kept and added to")
+    parser.add_argument("--places", type=Path, default=Path("runs/bench/obstacles"), help="where the obstacles stand: "
+                        "a file per task and kind, made where missing (seconds for each seed)")  # fmt: skip
+    parser.add_argument("--film", type=Path, help="folder for a GIF of each cell's first start that is run")
+    parser.add_argument("--report", action="store_true", help="run nothing: the table of the rows there are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs what has no row yet, then prints the table."""
+    from difftop_ros.commands.bench import rows as table
+    from difftop_ros.commands.bench.obstacles import report, starts
+    from difftop_ros.commands.bench.obstacles.arms import ARMS
+
+    if args.starts < 1 or args.replan_every < 1:
+        raise UserError(f"--starts is {args.starts}, --replan-every {args.replan_every}; both must be at least 1")
+    arms = args.arms or list(ARMS)
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        raise UserError(f"--arms has {unknown}; expected of {list(ARMS)}")
+    if not args.report:
+        for model in args.models:
+            _run_model(args, starts.Cell(model, args.replan_every), arms)
+    rows = table.read(args.csv, starts.COLUMNS)
+    if not rows:
+        raise UserError(f"{args.csv} has no rows yet; run without --report")
+    print(report.markdown(rows))
+    return 0
+
+
+def _run_model(args: argparse.Namespace, cell: Cell, arms: list[str]) -> None:
+    from difftop_ros.commands.bench import rows as table
+    from difftop_ros.commands.bench.obstacles import starts
+    from difftop_ros.commands.bench.obstacles.arms import ARMS
+    from difftop_ros.commands.bench.obstacles.places import Places
+    from difftop_ros.learning.evaluate import EVALUATION_SEED
+
+    first_seed = EVALUATION_SEED if args.first_seed is None else args.first_seed
+    begin = {arm: ARMS[arm](cell.policy) for arm in arms}
+    for kind in args.obstacles:
+        places, filmed = Places(cell.task, kind, args.places), set[str]()
+        for seed, placed in places.first(args.starts, first_seed):
+            done = {starts.key(row) for row in table.read(args.csv, starts.COLUMNS)}
+            for arm in arms:
+                if cell.key(kind, arm, seed) in done:
+                    continue
+                film = args.film / f"{cell.model.name}_{kind}_{arm}.gif" if args.film and arm not in filmed else None
+                filmed.add(arm)
+                row = starts.run_start(cell, begin[arm], kind, arm, seed, placed, film)
+                table.append(args.csv, starts.COLUMNS, row)
+                print(starts.sentence(row), flush=True)
+        print(f"{kind}: {places.left_out} of {places.tried} seeds left out: no fair place was found", flush=True)
