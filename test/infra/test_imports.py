@@ -24,7 +24,7 @@ POLICIES = {"difftop_ros.policies", "difftop_ros.nets", "difftop_ros.learning"}
 def modules(*areas: str) -> list[str]:
     """Every module of the areas by its dotted name; of commands what answers `--help`."""
     paths = [path for area in areas for path in sorted((PACKAGE / area).rglob("*.py"))]
-    paths = [path for path in paths if path.parts[-3] != "commands" or path.stem == "__init__"]
+    paths = [path for path in paths if PACKAGE / "commands" not in path.parents[1:] or path.stem == "__init__"]
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths]
     return [name.removesuffix(".__init__") for name in names]
 
