@@ -21,6 +21,7 @@ import pytest
 # Before torch is imported anywhere: on a busy machine threads that wait for each other cost minutes, not milliseconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from difftop_ros.nodes.children import domain_is_free
 from difftop_ros.nodes.environment import clean_shared_memory, ros_environment
 
 DOMAINS = range(1, 101)  # above 101 the ports of a domain reach into Linux's ephemeral range
@@ -43,6 +44,8 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                continue
+            if not domain_is_free(domain):  # by a demo or a recording, which take no lock
                 continue
             for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "ROS_LOCALHOST_ONLY"):
                 monkeypatch.delenv(name, raising=False)

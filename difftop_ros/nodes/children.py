@@ -85,13 +85,18 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 
 def free_domain() -> int:
-    """A ROS domain id that nothing on this machine uses now: one whose first participant's port can be bound."""
+    """A ROS domain id that nothing on this machine uses now: the first participant's ports can be bound."""
     start = secrets.randbelow(len(DOMAINS))
     for offset in range(len(DOMAINS)):
         domain = DOMAINS[(start + offset) % len(DOMAINS)]
-        if all(_port_is_free(7400 + 250 * domain + extra) for extra in (0, 10, 12)):
+        if domain_is_free(domain):
             return domain
     raise UserError(f"all ROS domains {DOMAINS.start}..{DOMAINS.stop - 1} are in use; set ROS_DOMAIN_ID to share one")
+
+
+def domain_is_free(domain: int) -> bool:
+    """Whether no node of this machine uses the ROS domain now."""
+    return all(_port_is_free(7400 + 250 * domain + extra) for extra in (0, 10, 12))
 
 
 def _port_is_free(port: int) -> bool:

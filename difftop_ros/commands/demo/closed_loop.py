@@ -157,7 +157,10 @@ class Demo:
         """Why the node stopped itself since it was activated, '' if it did not."""
         told = self.monitor.heard.diagnostics
         begun = any(d.get("state") == "active" for d in told)  # an older error may still be in the air before that
-        return told[-1]["message"] if begun and told[-1]["level"] == "2" else ""
+        ended = (
+            begun and told[-1]["level"] == "2" and told[-1].get("state") != "active"
+        )  # it may hold with an error too
+        return told[-1]["message"] if ended else ""
 
     def _last_figures(self) -> None:
         """The policy node reports once more when it is inactive; without that the episode's figures are older."""

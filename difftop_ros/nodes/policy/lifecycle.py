@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -40,6 +41,9 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
+        for service in self.services:
+            if service.srv_name.endswith("/change_state"):
+                service.callback = self._in_turn(service.callback)
         self.state = "unconfigured"
         self.refusal = self.why_stopped = ""
         self.running = False
@@ -68,6 +72,20 @@ class PolicyNode(LifecycleNode):
         if self.state != "unconfigured" and any(change.name == "use_sim_time" for change in changes):
             return SetParametersResult(successful=False, reason="clean up first, then set use_sim_time")
         return SetParametersResult(successful=True)
+
+    def _in_turn(self, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """rclpy's `answer` to a request for a transition; where it raises, as the state has none such, a refusal."""
+
+        def answer_or_refuse(request: Any, response: Any) -> Any:
+            try:
+                return answer(request, response)
+            except rclpy_implementation.RCLError:  # would end the node, and with it the run
+                asked = request.transition.label or request.transition.id
+                self.get_logger().warning(f"transition {asked} was asked for; the state '{self.state}' has none such")
+                response.success = False
+                return response
+
+        return answer_or_refuse
 
     # ---------------------------------------------------------------- transitions
 

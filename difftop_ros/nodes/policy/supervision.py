@@ -102,12 +102,16 @@ class Supervision:
 
 
 class Autostart:
-    """Configures once, activates as soon as it can be done, and ends the node (`finished`) when that cannot be."""
+    """Configures once, activates once as soon as it can be done, and ends the node (`finished`) when that cannot be.
+
+    A node that was active and is deactivated by somebody stays so: who asks for a stop does not want a start.
+    """
 
     def __init__(self, node: PolicyNode, supervision: Supervision) -> None:
         self._node, self._supervision = node, supervision
         self._begun = time.monotonic()
         self.finished, self.exit_code = False, 0
+        self._done = False
         if node.value("autostart"):
             node.create_timer(0.2, self._on_timer, clock=steady_clock())
 
@@ -116,10 +120,13 @@ class Autostart:
 
     def _on_timer(self) -> None:
         node = self._node
+        self._done = self._done or node.state == "active"
         if self.finished or node.state == "active":
             return
-        if node.why_stopped:
-            self._finish(STOPPED_ITSELF)
+        if node.why_stopped or node.state == "finalized":
+            self._finish(STOPPED_ITSELF if node.why_stopped else 0)
+            return
+        if self._done:
             return
         if node.state == "unconfigured":
             if node.trigger_configure() != SUCCESS:
@@ -129,6 +136,7 @@ class Autostart:
         reason = node.not_ready()
         if not reason and node.trigger_activate() == SUCCESS:
             node.get_logger().info("active")
+            self._done = True
             return
         self._supervision.say("wait", f"waiting: {reason or node.refusal}")
         patience_s = node.value("start_timeout_s")

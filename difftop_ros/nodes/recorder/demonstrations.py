@@ -19,6 +19,7 @@ from typing import Any
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.nodes import environment as ros_env
+from difftop_ros.nodes.children import free_domain
 from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder
 
 START_TIMEOUT_S = 60.0
@@ -73,7 +74,7 @@ class ExpertSession:
         ros_env.prepare(local_only=True)
         if "ROS_DOMAIN_ID" not in os.environ:
             # Two recordings on one machine must not hear each other.
-            os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+            os.environ["ROS_DOMAIN_ID"] = str(free_domain())
         try:
             self._start_bridge()
             self._start_node()

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from policy_process import NODE, positions
+from policy_process import DEACTIVATE, NODE, positions
+
+SHUTDOWN = 6  # from inactive
 
 # Which method of which class raises, once the node has sent commands for a second.
 FAULTS = {
@@ -108,7 +110,14 @@ def test_a_planner_that_stops_answering_leaves_the_robot_at_rest(small_model: Pa
     robot.until(lambda: len(robot.commands) > sent + 50, 10, "commands of the hold")
     comes_to_rest(robot)
     os.kill(planner, signal.SIGCONT)
-    assert process.interrupt() == 0
+    robot.until(lambda: robot.transition(DEACTIVATE), 10, "a deactivation that is asked for")
+    told = len(robot.sentences())
+    robot.until(lambda: len(robot.sentences()) > told + 2, 10, "two seconds of reports")
+    assert robot.sentences()[told:] == ["inactive"] * (len(robot.sentences()) - told), (
+        "autostart does not start it again"
+    )
+    assert robot.transition(SHUTDOWN)
+    assert process.wait(15) == 0
 
 
 @pytest.mark.parametrize("after_s", [0.2, 0.6, 1.2])

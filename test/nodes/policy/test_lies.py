@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from policy_process import ACTIVATE, activate_when_ready, positions, start
 
 
@@ -106,6 +109,7 @@ def test_lies_of_the_graph_hold_with_their_reason_and_end(small_model: Path, rob
     assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
 
 
+@pytest.mark.timeout(240)  # of which a lease takes 20
 def test_only_one_may_command(small_model: Path, robot: Any, spawn: Any) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
@@ -139,4 +143,12 @@ def test_only_one_may_command(small_model: Path, robot: Any, spawn: Any) -> None
     holds_still(robot, "others publish '/arm/command' too")
     robot.node.destroy_publisher(intruder)
     goes_on(robot)
-    assert process.interrupt() == 0
+
+    # One that could not say that it went is in the graph until its lease of 20 s ends, and no longer.
+    os.kill(process.pid, signal.SIGKILL)
+    assert not other(ACTIVATE)
+    sent, end = len(robot.commands), time.monotonic() + 40
+    while not other(ACTIVATE):
+        assert time.monotonic() < end, "the killed node still counts as one that commands"
+        time.sleep(1.0)
+    robot.until(lambda: len(robot.commands) > sent + 10, 20, "commands of the other")

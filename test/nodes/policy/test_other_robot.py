@@ -135,7 +135,10 @@ def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(
     model = Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(tmp_path / "model")
     cell = Cell(ros_context)
     try:
-        process = spawn("difftop_ros.nodes.policy.node", "--ros-args", "-p", f"model:={model}", "-p", "autostart:=true")
+        # patient, so that a busy machine brings no reason of its own to hold
+        settings = (f"model:={model}", "autostart:=true", "max_plan_age_ms:=5000.0", "max_overruns:=1000")
+        words = (word for setting in settings for word in ("-p", setting))
+        process = spawn("difftop_ros.nodes.policy.node", "--ros-args", *words)
         process.wait_for("active", 60)
         cell.until(lambda: len(cell.commands) > 60, "60 commands")
         assert process.interrupt() == 0

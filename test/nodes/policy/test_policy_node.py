@@ -40,6 +40,11 @@ def test_runs_reports_and_leaves_a_robot_at_rest(small_model: Path, robot: Any, 
     assert status.commands_published > 0
     assert status.status in ("CONVERGED", "MAX_ITERATIONS", "NO_DECREASE", "DEADLINE")
 
+    for number in (ACTIVATE, CONFIGURE, CLEANUP, 0, 42, 255):  # what an active node cannot do ends nothing
+        assert not robot.transition(number)
+    sent = len(robot.commands)
+    robot.until(lambda: len(robot.commands) > sent + 20, 20, "commands after what was refused")
+
     assert robot.transition(DEACTIVATE)
     time_of_reply = time.monotonic()
     robot.until(lambda: robot.commands[-1][0] < time_of_reply or len(robot.commands) > 100, 5, "last commands")
