@@ -145,7 +145,8 @@ def test_degrees_are_refused(tmp_path: Path, kit: SimpleNamespace) -> None:
         if topic == "/joint_states":
             message.position = np.degrees(message.position) + 30
     with pytest.raises(
-        DatasetError, match=r"'a' on '/joint_states' reads .*limits are -3.2 to 3.2 rad, from 0.0 s on; are they degrees"
+        DatasetError,
+        match=r"'a' on '/joint_states' reads .*limits are -3.2 to 3.2 rad, from 0.0 s on; are they degrees",
     ):
         ingested(tmp_path, kit, entries)
 

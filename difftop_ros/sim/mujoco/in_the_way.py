@@ -21,6 +21,7 @@ START_M, GOAL_M = (
     0.02,
 )  # least distance of the obstacle from the arm at the start, and at the goal and from the cube
 TOUCH_M, AROUND_M = 0.005, 0.01  # how deep the expert's way goes into it, and how far a way around it keeps away
+_NOTICE_S = 0.6  # for so long what moves is clear of the expert, too
 _DRAWS = 2000
 _STRIDE = 3  # every so many of the expert's poses are looked at
 _STEP_M, _ABOVE_M = 0.02, 0.09  # of ways around
@@ -103,7 +104,8 @@ class InTheWay:
         return _Way(poses, times, places, int(places[:, 2].argmin()))
 
     def _fair(self, way: _Way, placed: Placed) -> bool:
-        if self._clearance(way.poses[:1], placed, way.times[:1]) < START_M:
+        early = way.times <= (_NOTICE_S if placed.course else 0.0)
+        if self._clearance(way.poses[early], placed, way.times[early]) < START_M:
             return False
         last = [way.goal, len(way.poses) - 1]
         if self._clearance(way.poses[last], placed, way.times[last], cube=True) < GOAL_M:

@@ -43,6 +43,9 @@ def add_to(spec: Any, shapes: Sequence[AnyShape]) -> None:
         body = spec.worldbody.add_body(name=name, mocap=True, pos=position, quat=turn)
         body.add_geom(name=name, type=_KINDS[shape.kind], size=size(shape), rgba=_COLOUR, contype=_EVERY_BIT,
                       conaffinity=_EVERY_BIT)  # fmt: skip
+        for key in spec.keys:  # those that place mocap bodies must place all of them
+            key.mpos = [*key.mpos, *position] if len(key.mpos) else key.mpos
+            key.mquat = [*key.mquat, *turn] if len(key.mquat) else key.mquat
 
 
 def pose(shape: AnyShape) -> tuple[np.ndarray, np.ndarray]:
@@ -169,4 +172,5 @@ def robot_geoms(model: Any) -> list[int]:
 
 def nearest_m(model: Any, data: Any, geoms: Sequence[int], other: int) -> float:
     """Smallest distance [m] of `geoms` to the geom `other`, negative where they overlap, FAR_M at most."""
-    return min(mujoco.mj_geomDistance(model, data, geom, other, FAR_M, None) for geom in geoms)
+    distances = (mujoco.mj_geomDistance(model, data, geom, other, FAR_M, None) for geom in geoms)
+    return min(distances, default=FAR_M)

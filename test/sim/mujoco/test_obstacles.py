@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from difftop_ros.contract.shapes import SHAPES, AnyShape
+from difftop_ros.paths import share_path
 from difftop_ros.sim import make_world
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.mujoco.in_the_way import KINDS, START_M, InTheWay
@@ -85,6 +88,21 @@ def test_obstacles_move_along_their_course_and_back_at_a_reset() -> None:
         world.data.mocap_pos[world.model.body("obstacle_0").mocapid[0]], pose(world.obstacles.shapes[0])[0]
     )
     assert set(world.snapshot()) >= {"mocap_pos"}, "films show it where it is"
+
+
+def test_a_model_with_a_home_of_its_own_gets_obstacles_too(tmp_path: Path) -> None:
+    shutil.copytree(share_path("models/panda_table"), tmp_path / "model")
+    scene = tmp_path / "model/scene.xml"
+    home = """<keyframe><key name="home" qpos="0 -0.5 0 -2.6 0 2.1 0.8 0.03 0.03 0.5 0 0.02 1 0 0 0"
+        mpos="0.5 0.1 0" mquat="1 0 0 0"/></keyframe></mujoco>"""
+    scene.write_text(scene.read_text().replace("</mujoco>", home))
+    plain, world = PandaWorld("reach", scene), PandaWorld("reach", scene, obstacles=shapes(POST, WALL))
+    for each in (plain, world):
+        each.reset(4)
+        each.step(each.joint_state()[0] + 0.05, 0.3)
+    assert np.array_equal(plain.data.qpos, world.data.qpos)
+    assert np.array_equal(plain.scene.target(), world.scene.target())
+    assert np.allclose(world.data.mocap_pos[1:], [POST["centre"], WALL["point"]])
 
 
 @pytest.mark.parametrize("axis", [(0, 0, 1), (0, 0, -1), (1, 0, 0), (0.6, 0, -0.8)])
