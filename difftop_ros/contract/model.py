@@ -32,7 +32,10 @@ Position = Annotated[float, Field(ge=-FARTHEST_JOINT, le=FARTHEST_JOINT)]
 
 
 class JointLimits(Section):
-    """One commanded joint. Units are [unit] with /s, /s^2, /s^3; `step` is the largest change per control tick."""
+    """One commanded joint. Units are [unit] with /s, /s^2, /s^3; `step` is the largest change per control tick.
+
+    continuous: it turns without end and its driver's angles wrap around at pi; positions here go on counting.
+    """
 
     name: Name
     unit: Literal["rad", "m"] = "rad"
@@ -41,6 +44,7 @@ class JointLimits(Section):
     acceleration: float | None = Field(default=None, ge=SMALLEST, le=LARGEST_ACCELERATION)
     jerk: float | None = Field(default=None, ge=SMALLEST, le=LARGEST_JERK)
     step: float | None = Field(default=None, ge=SMALLEST, le=FASTEST_JOINT)
+    continuous: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> JointLimits:
@@ -50,6 +54,8 @@ class JointLimits(Section):
             raise ValueError(
                 f"position limits of '{self.name}' are {list(self.position)}; they must be {SMALLEST:g} or more apart"
             )
+        if self.continuous and self.unit != "rad":
+            raise ValueError(f"'{self.name}' is continuous and in {self.unit}; only angles [rad] turn without end")
         return self
 
 
@@ -139,6 +145,12 @@ class Contract(Section):
         return self
 
     @property
+    def continuous(self) -> frozenset[str]:
+        """Joints whose angles wrap around at pi in messages, and go on counting in frames and actions."""
+        observed = {name for o in self.observations.values() for name in getattr(o, "continuous", ())}
+        return frozenset(observed | {joint.name for joint in self.command.joints if joint.continuous})
+
+    @property
     def unstamped(self) -> frozenset[str]:
         """Topics whose messages count from when they are received: all under clock 'receive', or without a header."""
         received = self.clock == "receive"
@@ -193,6 +205,9 @@ class Contract(Section):
         units = [[j.unit for j in c.command.joints] for c in (self, trained)]
         if units[0] != units[1]:
             found.append(f"command joint units are {units[0]}, the policy was trained with {units[1]}")
+        turning = [sorted(c.continuous) for c in (self, trained)]
+        if turning[0] != turning[1]:
+            found.append(f"continuous joints are {turning[0]}, the policy was trained with {turning[1]}")
         for key, there in trained.observations.items():
             here = self.observations.get(key)
             if here is None:

@@ -143,12 +143,16 @@ class JointStateObs(Observation):
     type: Literal["sensor_msgs/msg/JointState"] = "sensor_msgs/msg/JointState"
     max_mb: float = Field(default=1.0, ge=0.001, le=1024)
     joints: tuple[Name, ...] = Field(min_length=1, max_length=256)
+    continuous: tuple[Name, ...] = Field(default=(), max_length=256)  # their driver's angles wrap around at pi
     fields: tuple[Literal["position", "velocity", "effort"], ...] = ("position",)
 
     @model_validator(mode="after")
     def _distinct(self) -> JointStateObs:
         require_unique(list(self.joints), "joints")
         require_unique(list(self.fields), "fields")
+        unknown = sorted(set(self.continuous) - set(self.joints))
+        if unknown:
+            raise ValueError(f"continuous names {unknown}, which are not among the joints {list(self.joints)}")
         return self
 
     @property

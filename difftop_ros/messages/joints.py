@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import JointStateObs
+from difftop_ros.contract import JointStateObs, Observation
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.types import Types, float_field, stamped
 
+TURN = 2 * np.pi
 FLOAT32_MOST = float(np.finfo(np.float32).max)
+
+
+def next_to(angles: Any, known: Any) -> Any:
+    """`angles` [rad] with whole turns added, each within half a turn of what is `known`."""
+    return angles + TURN * np.round((known - angles) / TURN)
+
+
+class Turns:
+    """Counts the turns of continuous joints, whose messages wrap around at pi: each reading is next to the one before.
+
+    last: joint -> its angle [rad] as counted; a joint that is not in it begins with its next reading. Whoever has seen
+    more of the messages may set it.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        self.last: dict[str, float] = {}
+
+    def follow(self, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+        """Positions (n,) of the joints `names` as counted; those that are not continuous or not finite as they are."""
+        if self.names.isdisjoint(names):
+            return values
+        counted = values.copy()
+        for i, name in enumerate(names):
+            if name in self.names and np.isfinite(values[i]):
+                counted[i] = self.last[name] = float(next_to(values[i], self.last.get(name, values[i])))
+        return counted
+
+    def frame(self, obs: Observation, frame: np.ndarray) -> np.ndarray:
+        """An observation's frame with its positions as counted."""
+        if self.names.isdisjoint(obs.positions):
+            return frame
+        index = list(obs.positions.values())
+        counted = frame.copy()
+        counted[index] = self.follow(list(obs.positions), frame[index])
+        return counted
 
 
 def joint_frame(obs: JointStateObs, messages: Mapping[str, Any]) -> np.ndarray:

@@ -18,7 +18,7 @@ from difftop_ros.contract.observations import register_kind
 from difftop_ros.messages.clouds import cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
-from difftop_ros.messages.joints import joint_frame
+from difftop_ros.messages.joints import Turns, joint_frame
 
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
 GRID_TOLERANCE_NS = 100_000
@@ -66,11 +66,13 @@ class ObservationPipeline:
     """Makes the contract's observations out of ROS messages (rclpy's or rosbags').
 
     topics: topic -> ROS type of everything needed; inputs: key -> its topics, the stream first, then camera_info;
-    spec: key -> (shape, dtype) of its frame. Not thread-safe: one per thread.
+    spec: key -> (shape, dtype) of its frame; turns: the continuous joints' as counted so far. Not thread-safe: one per
+    thread.
     """
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
+        self.turns = Turns(contract.continuous)
         self.topics: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.spec: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
@@ -94,7 +96,10 @@ class ObservationPipeline:
             )
 
     def decode(self, key: str, messages: Mapping[str, Any]) -> np.ndarray:
-        """The frame of observation `key` from its messages by topic; see `spec`. Raises ObservationError."""
+        """The frame of observation `key` from its messages by topic; see `spec`. Raises ObservationError.
+
+        Angles are as in the message; `observe` counts their turns.
+        """
         obs = self.contract.observations[key]
         message = messages[obs.topic]
         try:
@@ -151,7 +156,8 @@ class ObservationPipeline:
                         obs.topic,
                     )
                 stale.append(key)
-            frames[key] = self._decode_once(key, {topic: latest[topic][1] for topic in self.inputs[key]})
+            frame = self._decode_once(key, {topic: latest[topic][1] for topic in self.inputs[key]})
+            frames[key] = self.turns.frame(obs, frame)
             stamps[key], ages[key] = stamp, age
         return Observation(now_ns, frames, stamps, ages, tuple(stale))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.messages.joints import Turns
 from difftop_ros.runtime.streams import Deserialize, StreamBuffers
 from difftop_ros.safety import Belief, Verdict
 from difftop_ros.safety.gate import PASS
@@ -46,6 +47,7 @@ class JointJudge:
                 self.joints.setdefault(obs.topic, []).extend(mine)
                 self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
         self.belief = belief
+        self.turns = Turns(contract.continuous)
         self.position = np.full(len(self.names), np.nan)
         self.stamps_ns = np.zeros(len(self.names), dtype=np.int64)
         self.velocity = np.full(len(self.names), np.nan)
@@ -59,7 +61,8 @@ class JointJudge:
         if fault or not mine:
             return Verdict(False, "malformed", fault) if fault else PASS
         places = [names.index(self.names[i]) for i in mine]
-        self.position[mine] = [message.position[place] for place in places]
+        read = np.array([message.position[place] for place in places], dtype=np.float64)
+        self.position[mine] = self.turns.follow([self.names[i] for i in mine], read)
         told = len(message.velocity) == len(names) if hasattr(message, "velocity") else False
         self.velocity[mine] = [message.velocity[place] for place in places] if told else np.nan
         self.stamps_ns[mine] = stamp_ns
@@ -113,6 +116,10 @@ class JointReader:
     def max_age_ms(self) -> float:
         """The contract's largest max_age_ms of the streams that measure commanded joints [ms]."""
         return self._judge.max_age_ms
+
+    def turns(self) -> dict[str, float]:
+        """Continuous joint -> its angle [rad] as counted since the run began; may be asked by another thread."""
+        return dict(self._judge.turns.last)
 
     def believe(self, belief: Belief) -> None:
         """Let `belief` judge what is read from now on, beginning with the pose that the newest messages make."""

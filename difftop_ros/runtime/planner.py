@@ -48,13 +48,15 @@ class Worker(Protocol):
 class ObserveAndSolve:
     """The planner's work: a window of messages at the newest time that every stream has reached, then the solve.
 
-    most_ns: how far that time may lie back [ns];  steps, step_s: observations of the window and time between them [s]
+    most_ns: how far that time may lie back [ns];  steps, step_s: observations of the window and time between them [s];
+    turns: gives the continuous joints' angles as counted (Request.turns)
     """
 
     def __init__(
         self, worker: Worker, buffers: StreamBuffers, contract: Contract, source: TimeSource, *, most_ns: int,
-        steps: int, deadline_ms: float,
+        steps: int, deadline_ms: float, turns: Callable[[], dict[str, float]] = dict,
     ) -> None:  # fmt: skip
+        self._turns = turns
         self._worker, self._buffers, self._contract, self._source = worker, buffers, contract, source
         self._most_ns, self._steps, self._deadline_ms = most_ns, steps, deadline_ms
         self._step_s = 1.0 / contract.rate_hz
@@ -64,7 +66,7 @@ class ObserveAndSolve:
         now = self._source.now_ns()
         self._buffers.refuse_stale(self._contract, now)
         at = self._buffers.synchronised_ns(now, self._most_ns)
-        request = self._buffers.request(at, self._steps, self._step_s)
+        request = replace(self._buffers.request(at, self._steps, self._step_s), turns=self._turns())
         result = self._worker.solve(request, warm_start(at), self._deadline_ms)
         return replace(result, age_ms=result.age_ms + (now - at) / 1e6)
 

@@ -100,7 +100,7 @@ class Run:
         self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
         self._work = ObserveAndSolve(
             worker, streams, contract, source, most_ns=self._sync_ns, steps=facts.obs_steps,
-            deadline_ms=settings.deadline_ms,
+            deadline_ms=settings.deadline_ms, turns=joints.turns,
         )  # fmt: skip
         self.planner = PlannerLoop(
             work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,

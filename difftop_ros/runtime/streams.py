@@ -10,7 +10,7 @@ import bisect
 import struct
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from difftop_ros.contract import Contract, JointStateObs
@@ -38,10 +38,14 @@ class RawMessage:
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker needs for one observation window: for each time [ns], oldest first, topic -> message."""
+    """What a worker needs for one observation window: for each time [ns], oldest first, topic -> message.
+
+    turns: continuous joint -> its angle [rad] now, as counted by who has seen every message.
+    """
 
     times_ns: tuple[int, ...]
     picks: tuple[dict[str, RawMessage], ...]
+    turns: dict[str, float] = field(default_factory=dict)
 
 
 class StreamBuffers:

@@ -74,6 +74,7 @@ class PolicyWorker:
         """
         used = {m.number: m for pick in request.picks for m in pick.values()}
         self._messages = {n: self._messages.get(n) or self._decode(m.raw, m.kind) for n, m in used.items()}
+        self._pipeline.turns.last.update(request.turns)
         window: list[Any] = []
         for index, (time_ns, pick) in enumerate(zip(request.times_ns, request.picks, strict=True)):
             latest = {topic: (m.stamp_ns, self._messages[m.number]) for topic, m in pick.items()}
@@ -103,6 +104,7 @@ class PolicyWorker:
     def reset(self) -> None:
         """Forget what belongs to the last run; called on activation."""
         self._messages.clear()
+        self._pipeline.turns.last.clear()
         self.policy.reset()
 
     def close(self) -> None:
@@ -179,17 +181,18 @@ class ProcessWorker:
             return self._answer(30.0)
 
     def _send(self, name: str, request: Request | None, rest: tuple[Any, ...]) -> None:
-        """The call as (name, times, picks by number, new messages' facts, rest), then each new message's bytes alone.
+        """The call as (name, times, picks by number, turns, new messages' facts, rest), then new messages' bytes alone.
 
         Bytes sent alone are neither pickled nor copied, and the interpreter lock is free while they are written.
         """
         if request is None:
-            self._pipe.send((name, None, None, None, rest))
+            self._pipe.send((name, None, None, None, None, rest))
             return
         used = {m.number: m for pick in request.picks for m in pick.values()}
         fresh = [m for number, m in used.items() if number not in self._sent]
         picks = [{topic: m.number for topic, m in pick.items()} for pick in request.picks]
-        self._pipe.send((name, request.times_ns, picks, [(m.stamp_ns, m.kind, m.number) for m in fresh], rest))
+        facts = [(m.stamp_ns, m.kind, m.number) for m in fresh]
+        self._pipe.send((name, request.times_ns, picks, request.turns, facts, rest))
         for message in fresh:
             self._pipe.send_bytes(message.raw)
         self._sent = set(used)
@@ -226,23 +229,23 @@ class _Server:
         self._pipe.send(_guarded(self._load))
         while self._worker is not None:
             try:
-                name, times, picks, fresh, rest = self._pipe.recv()
+                name, times, picks, turns, fresh, rest = self._pipe.recv()
                 for stamp_ns, kind, number in fresh or ():
                     self._known[number] = RawMessage(stamp_ns, self._pipe.recv_bytes(), kind, number)
             except (EOFError, OSError):
                 return
-            self._pipe.send(_guarded(self._call, self._worker, name, times, picks, rest))
+            self._pipe.send(_guarded(self._call, self._worker, name, times, picks, turns, rest))
 
     def _load(self) -> PolicyFacts:
         self._worker = load_worker(self._options)
         return self._worker.facts
 
-    def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, rest: tuple[Any, ...]) -> Any:
+    def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, turns: Any, rest: tuple[Any, ...]) -> Any:
         if times is None:
             return getattr(worker, name)()
         used = {number for pick in picks for number in pick.values()}
         self._known = {number: message for number, message in self._known.items() if number in used}
-        request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks))
+        request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks), turns)
         return getattr(worker, name)(request, *rest)
 
 

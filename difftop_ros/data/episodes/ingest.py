@@ -26,6 +26,7 @@ from difftop_ros.data.errors import BagError, DatasetError
 from difftop_ros.files import whole, write_json
 from difftop_ros.messages.commands import TRAJECTORY, command_to_array
 from difftop_ros.messages.errors import ObservationError, StaleObservation
+from difftop_ros.messages.joints import next_to
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
 from difftop_ros.messages.types import HEADER_BYTES, NANO, header_stamp
 
@@ -120,6 +121,7 @@ class _BagIngest:
         self._bad: set[tuple[str, int]] = set()
         self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
         self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
+        self._counted: dict[str, np.ndarray] = {}  # continuous joint -> (n, 2) of stamp and angle, whole turns counted
         self._begin: dict[str, int] = {}  # topic -> when its first message was received [ns]
         self._trajectories: list[tuple[int, int, int]] = []  # (stamp, points ahead, when the first is reached) [ns]
 
@@ -209,7 +211,21 @@ class _BagIngest:
         self._check_positions()
         self._refuse_long_trajectories()
         commanded_at = streams.pop(command.topic)
-        return streams, commanded_at.stamps, np.stack(actions)[commanded_at.ordinals], success
+        meant = self._next_to_measured(commanded_at.stamps, np.stack(actions)[commanded_at.ordinals])
+        return streams, commanded_at.stamps, meant, success
+
+    def _next_to_measured(self, stamps: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Positions (m, A) commanded at `stamps` (m,): those of continuous joints by the turns that were measured."""
+        if self.contract.command.mode == "position":
+            for i, name in enumerate(self.contract.command.joint_names):
+                if name in self._counted:
+                    actions[:, i] = next_to(actions[:, i], self._angles(name, stamps))
+        return actions
+
+    def _angles(self, name: str, stamps: Any) -> Any:
+        """The newest angle of a continuous joint at each of `stamps`, the first one before that."""
+        known = self._counted[name]
+        return known[np.maximum(newest_at(known[:, 0], stamps), 0), 1]
 
     def _mark(self, raw: bytes, topic: str, before: bool | None) -> bool | None:
         try:
@@ -254,7 +270,7 @@ class _BagIngest:
         for key in keys:
             obs = self.contract.observations[key]
             try:
-                frame = self.pipeline.decode(key, {topic: message})
+                frame = self.pipeline.turns.frame(obs, self.pipeline.decode(key, {topic: message}))
             except ObservationError as error:
                 self._reasons.setdefault(topic, f"{error} {at}")
                 others = obs.positions and not set(obs.positions) & set(message.name)
@@ -272,6 +288,10 @@ class _BagIngest:
             readings = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
             check_degrees(self.contract, topic, readings)
             check_wrap_around(topic, readings, metres)
+            for name in self.contract.continuous & readings.keys():
+                parts = [self._counted[name]] if name in self._counted else []
+                joined = np.concatenate([*parts, readings[name]])
+                self._counted[name] = joined[np.argsort(joined[:, 0], kind="stable")]
 
     def _refuse_long_trajectories(self) -> None:
         """A trajectory of many points counts by its first one alone, so the next must come before that is passed."""
@@ -366,6 +386,7 @@ class _BagIngest:
         for topic in list(latest):
             if (topic, latest[topic][0]) in self._bad and topic in self._good:
                 latest[topic] = self._good[topic]
+        self.pipeline.turns.last.update({name: float(self._angles(name, now_ns)) for name in self._counted})
         while True:
             try:
                 self._refuse_broken(latest)

@@ -87,6 +87,6 @@ def check_wrap_around(topic: str, positions: Mapping[str, np.ndarray], metres: S
             first = (times[turns[0]] - times[0]) / 1e9
             raise BagError(
                 f"'{name}' on '{topic}' jumps by a whole turn {turns.size} times (first at {first:.1f} s): its "
-                "readings wrap around at pi, which a policy would see as motion; let the driver publish angles that go "
-                "on counting, and record again"
+                "readings wrap around at pi, which a policy would see as motion; say 'continuous: true' of the joint "
+                "in the contract, or let the driver publish angles that go on counting"
             )
