@@ -12,7 +12,8 @@ from difftop_ros.data.bags.timing import Timing
 from difftop_ros.messages.types import header_stamp, ros_types
 from difftop_ros.nodes.topics import TopicFollower
 
-DISCOVERY_S = 3.0  # at most, until every topic has a publisher
+DISCOVERY_S = 3.0  # at most, until every topic has a publisher, and until the first time on /clock
+CLOCK_S = 0.5  # by which /clock may be found later than the topics
 
 
 def listen(contract: Contract, seconds: float) -> Offer:
@@ -41,9 +42,10 @@ def listen(contract: Contract, seconds: float) -> Offer:
     try:
         topics = TopicFollower(node, wanted, [], received)
         _spin(executor, topics, DISCOVERY_S, lambda: set(topics.types) >= set(wanted) - {contract.command.topic})
+        _spin(executor, topics, CLOCK_S, lambda: node.count_publishers("/clock") > 0)
         if node.count_publishers("/clock"):
             node.set_parameters([Parameter("use_sim_time", value=True)])
-            _spin(executor, topics, 1.0, lambda: node.get_clock().now().nanoseconds < 10**17)
+            _spin(executor, topics, DISCOVERY_S, lambda: node.get_clock().now().nanoseconds < 10**17)
         for topic in wanted:  # what came before the clock was known does not count
             timings[topic].received.clear()
             timings[topic].stamps.clear()

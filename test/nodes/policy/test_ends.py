@@ -120,10 +120,9 @@ def test_a_planner_that_stops_answering_leaves_the_robot_at_rest(small_model: Pa
     assert process.wait(15) == 0
 
 
-@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.2])
+@pytest.mark.parametrize("after_s", [0.6, 1.2])  # before that, Python itself is starting
 def test_ctrl_c_in_the_first_seconds_ends_without_a_traceback(after_s: float, small_model: Path, spawn: Any) -> None:
     process = spawn(NODE, "--ros-args", "-p", f"model:={small_model}", "-p", "autostart:=true")
     time.sleep(after_s)
     process.interrupt(30)
-    if after_s > 0.5:  # before that, Python itself is starting
-        assert "Traceback" not in process.output()
+    assert "Traceback" not in process.output()

@@ -268,20 +268,23 @@ def test_an_ending_signal_in_motion_decelerates_and_leaves_the_robot_at_rest(
     np.testing.assert_allclose(np.diff(path[-2:], axis=0), 0.0, atol=1e-6)
 
 
-@pytest.mark.parametrize("false", [[0.0, 0.0], [1e308, 0.0], [-1.9, 1.9]], ids=["zeros", "huge", "elsewhere"])
-def test_a_false_reading_never_moves_the_arm(false: list[float], small_model: Path, robot: Any, spawn: Any) -> None:
+def test_a_false_reading_never_moves_the_arm(small_model: Path, robot: Any, spawn: Any) -> None:
     robot.position = np.array([1.2, -1.1])
     start(spawn, robot, small_model, "max_failures:=20", "max_plan_age_ms:=3000.0")
     activate_when_ready(robot)
-    robot.until(lambda: len(robot.commands) > 40, 20, "commands")
-    robot.frozen, robot.position = True, np.array(false)
-    robot.says("holding", 10.0)
-    held = positions(robot)[-1]
-    robot.until(lambda: time.monotonic() - robot.commands[-1][0] < 0.1, 2, "commands while holding")
-    sent, until = len(robot.commands), time.monotonic() + 2.0
-    robot.until(lambda: time.monotonic() > until, 5, "two seconds of false readings")
-    path = positions(robot)
-    assert len(path) > sent + 50  # it goes on commanding where it stands
-    assert np.abs(path[sent:] - held).max() < 0.1  # what it takes to stop, and nothing towards the false pose
-    assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
-    assert robot.sentences()[-1].startswith("holding")
+    for false in ([0.0, 0.0], [1e308, 0.0], [-1.9, 1.9]):
+        seen = len(robot.commands)
+        robot.until(lambda n=seen: len(robot.commands) > n + 40, 20, "commands")
+        robot.frozen, robot.position = True, np.array(false)
+        robot.says("holding", 10.0)
+        held = positions(robot)[-1]
+        robot.until(lambda: time.monotonic() - robot.commands[-1][0] < 0.1, 2, "commands while holding")
+        sent, until = len(robot.commands), time.monotonic() + 2.0
+        robot.until(lambda t=until: time.monotonic() > t, 5, "two seconds of false readings")
+        path = positions(robot)
+        assert len(path) > sent + 50  # it goes on commanding where it stands
+        assert np.abs(path[sent:] - held).max() < 0.1  # what it takes to stop, and nothing towards the false pose
+        assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
+        assert robot.sentences()[-1].startswith("holding")
+        robot.frozen, robot.position = False, positions(robot)[-1]
+        robot.until(lambda: robot.sentences()[-1] == "active", 20, "the end of the hold")
