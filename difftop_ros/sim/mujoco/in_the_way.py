@@ -16,13 +16,10 @@ from difftop_ros.sim.mujoco.obstacles import FAR_M, PREFIX, Course, nearest_m, p
 from difftop_ros.sim.mujoco.panda import PandaWorld
 from difftop_ros.sim.mujoco.tasks import PANDA_HOME
 
-START_M, GOAL_M = (
-    0.03,
-    0.02,
-)  # least distance of the obstacle from the arm at the start, and at the goal and from the cube
+LEAST_M, ROOMY_M = 0.02, 0.05  # an obstacle's distance from arm and cube at the start, at the goal and at the end
 TOUCH_M, AROUND_M = 0.005, 0.01  # how deep the expert's way goes into it, and how far a way around it keeps away
 _NOTICE_S = 0.6  # for so long what moves is clear of the expert, too
-_DRAWS = 2000
+_DRAWS = 6000
 _STRIDE = 3  # every so many of the expert's poses are looked at
 _STEP_M, _ABOVE_M = 0.02, 0.09  # of ways around
 _AROUND = [
@@ -58,9 +55,10 @@ Drawing = Callable[[np.random.Generator, _Way], Placed]
 class InTheWay:
     """Places obstacles in the way of `task`'s expert. The same kind and seed give the same obstacle.
 
-    An obstacle is taken if the expert would go TOUCH_M into it, if it is START_M from the whole arm at the start and
-    GOAL_M from arm and cube at the goal and after it, and if a way around it is found: one that leads the hand over a
-    point beside the expert's way and keeps AROUND_M away, or, for one that moves, waiting at the start.
+    An obstacle is taken if the expert would go TOUCH_M into it, if it is LEAST_M from arm and cube at the start, at the
+    goal and at the end, and if a way around it is found: one that leads the hand over a point beside the expert's way
+    and keeps AROUND_M away, or, for one that moves, waiting at the start. Of many, the first with ROOMY_M at start,
+    goal and end is taken, else the one with most.
     """
 
     def __init__(self, task: str = "lift") -> None:
@@ -84,11 +82,15 @@ class InTheWay:
         if way is None:
             return None
         random = np.random.default_rng([seed, *kind.encode()])
+        best, room = None, LEAST_M
         for _ in range(_DRAWS):
             placed = KINDS[kind](random, way)
-            if self._fair(way, placed) and self._avoidable(way, placed):
-                return placed
-        return None
+            more = self._room(way, placed)
+            if more > room and self._touched(way, placed) and self._avoidable(way, placed):
+                best, room = placed, more
+            if room >= ROOMY_M:
+                break
+        return best
 
     def _way(self, seed: int) -> _Way | None:
         """The expert's way to its success, None where it has none."""
@@ -103,13 +105,16 @@ class InTheWay:
         poses, times, places = (np.array(column) for column in zip(*rows, strict=True))
         return _Way(poses, times, places, int(places[:, 2].argmin()))
 
-    def _fair(self, way: _Way, placed: Placed) -> bool:
+    def _room(self, way: _Way, placed: Placed) -> float:
+        """Its smallest distance [m] from arm and cube where there must be room; below LEAST_M roughly."""
         early = way.times <= (_NOTICE_S if placed.course else 0.0)
-        if self._clearance(way.poses[early], placed, way.times[early]) < START_M:
-            return False
+        room = self._clearance(way.poses[early], placed, way.times[early])
         last = [way.goal, len(way.poses) - 1]
-        if self._clearance(way.poses[last], placed, way.times[last], cube=True) < GOAL_M:
-            return False
+        if room > LEAST_M:
+            room = min(room, self._clearance(way.poses[last], placed, way.times[last], cube=True))
+        return room
+
+    def _touched(self, way: _Way, placed: Placed) -> bool:
         approach = slice(_STRIDE, way.goal, _STRIDE)
         return self._clearance(way.poses[approach], placed, way.times[approach]) < -TOUCH_M
 
