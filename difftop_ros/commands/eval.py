@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from difftop_ros.errors import UserError
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--prepare-solve", default="none", choices=("none", "compile", "cuda_graph"),
                         help="make the solve ready first, as the policy node's parameter")  # fmt: skip
+    parser.add_argument("--costs", type=Path, help="file of costs added to every plan (docs/how-to/add_costs.md)")
     parser.add_argument("--no-base", action="store_true", help="do not evaluate the base policy beside")
     parser.add_argument("--disturbance", type=float, default=0.0, help="random pushes of the servos [rad]")
     parser.add_argument("--min-successes", type=int, default=0, help="exit with 1 below this many successes")
@@ -37,7 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.episodes < 1 or args.replan_every < 1:
         raise UserError(f"--episodes is {args.episodes}, --replan-every {args.replan_every}; both must be at least 1")
-    policy = load_policy(args.model, args.device)
+    policy: Any = load_policy(args.model, args.device)
+    if args.costs:
+        from difftop_ros.costs.load import load_costs
+        from difftop_ros.costs.policy import WithCosts
+
+        policy = WithCosts(policy, load_costs(args.costs, policy.contract))
     if args.prepare_solve != "none":
         policy.prepare(args.prepare_solve)
     with ProgressLine() as line:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("--model", required=True, type=Path, help="folder of the trained policy")
     parser.add_argument("--contract", type=Path, help="robot contract (default: the policy's own copy)")
+    parser.add_argument("--costs", type=Path, help="file of costs added to every plan (docs/how-to/add_costs.md)")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--params-file", type=Path, help="node parameters, as config/policy_node.yaml")
@@ -45,6 +46,8 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
     values = {"autostart": "true", "model": f"'{args.model}'", "device": args.device}
     if args.contract:
         values["contract"] = f"'{args.contract}'"
+    if args.costs:
+        values["costs"] = f"'{args.costs}'"
     if args.sim_time:
         values["use_sim_time"] = "true"
     if args.wait is not None:
@@ -77,7 +80,13 @@ def run(args: argparse.Namespace) -> int:
     from difftop_ros.nodes.environment import prepare
     from difftop_ros.nodes.policy.node import main
 
-    for path, option in ((args.model, "--model"), (args.contract, "--contract"), (args.params_file, "--params-file")):
+    given = {
+        "--model": args.model,
+        "--contract": args.contract,
+        "--costs": args.costs,
+        "--params-file": args.params_file,
+    }
+    for option, path in given.items():
         if path is not None and not path.exists():
             raise UserError(f"{option} {str(path)!r} does not exist; check the path")
     arguments = ros_arguments(args)

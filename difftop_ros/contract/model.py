@@ -20,6 +20,7 @@ from difftop_ros.contract.observations import (
     Topic,
     require_unique,
 )
+from difftop_ros.contract.robot import Robot, RobotSection
 
 COMMAND_TYPES = Literal[
     "sensor_msgs/msg/JointState",
@@ -117,7 +118,7 @@ class Contract(Section):
     """One robot and task. `rate_hz` is the policy's step and resampling rate; `control_rate_hz` the publishing rate."""
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_\-]+$")
-    robot: Text = ""
+    robot: Robot = RobotSection()
     rate_hz: float = Field(ge=0.01, le=1000)
     control_rate_hz: float = Field(ge=0.01, le=1000)
     clock: Literal["header", "receive"] = "header"

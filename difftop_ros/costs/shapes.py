@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
+
+from difftop_ros.contract.shapes import AnyShape, Box, Cylinder, HalfSpace
 
 FAR = 1e3  # [m]; where an unused row lies
 
@@ -36,12 +39,24 @@ class Shapes:
         plane = torch.tensor([0.0, 0.0, 1.0, -FAR])
         return cls(*(row.repeat(batch, n, 1) for row, n in ((box, boxes), (cylinder, cylinders), (plane, planes))))
 
+    @classmethod
+    def of(cls, given: Sequence[AnyShape], spare: int = 0) -> Shapes:
+        """The shapes as they are described, with room for `spare` more of each kind; a batch of one."""
+        boxes = [box(s.centre, [e / 2 for e in s.size], _rotation(s.quat_xyzw)) for s in given if isinstance(s, Box)]
+        cylinders = [cylinder(s.centre, s.axis, s.radius, s.length / 2) for s in given if isinstance(s, Cylinder)]
+        planes = [plane(s.point, s.normal) for s in given if isinstance(s, HalfSpace)]
+        free = cls.none(spare, spare, spare)
+        groups = ((boxes, free.boxes), (cylinders, free.cylinders), (planes, free.planes))
+        return cls(*(torch.cat([torch.stack(rows)[None], rest], 1) if rows else rest for rows, rest in groups))
+
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (B, ...) [m] of points (B, ..., 3) to the nearest obstacle's surface; negative inside."""
         flat = points.flatten(1, -2)
-        near = torch.cat([box_distance(flat, self.boxes), cylinder_distance(flat, self.cylinders),
-                          plane_distance(flat, self.planes)], dim=2)  # fmt: skip
-        return near.amin(2).view(points.shape[:-1])
+        kinds = ((box_distance, self.boxes), (cylinder_distance, self.cylinders), (plane_distance, self.planes))
+        near = [distance(flat, rows) for distance, rows in kinds if rows.shape[1]]  # what is not there costs nothing
+        if not near:
+            return torch.full_like(points[..., 0], FAR)
+        return torch.cat(near, dim=2).amin(2).view(points.shape[:-1])
 
 
 def box_distance(points: Tensor, boxes: Tensor) -> Tensor:
@@ -70,6 +85,16 @@ def plane_distance(points: Tensor, planes: Tensor) -> Tensor:
 def _length(vector: Tensor) -> Tensor:
     """Euclidean length over the last dimension, with a finite gradient at 0."""
     return (vector.square().sum(-1) + 1e-12).sqrt()
+
+
+def plane(point: Sequence[float], normal: Sequence[float]) -> Tensor:
+    """One row (4,) of `Shapes.planes`: solid below `point` along the unit `normal`."""
+    direction = torch.tensor([*normal], dtype=torch.float32)
+    return torch.cat([direction, (direction @ torch.tensor([*point], dtype=torch.float32))[None]])
+
+
+def _rotation(quat_xyzw: Sequence[float]) -> Tensor:
+    return torch.from_numpy(Rotation.from_quat([*quat_xyzw]).as_matrix()).to(torch.float32)
 
 
 def box(centre: Sequence[float], half_sizes: Sequence[float], rotation: Tensor | None = None) -> Tensor:

@@ -44,7 +44,7 @@ class PolicyFacts:
 @dataclass(frozen=True)
 class WorkerOptions:
     """model: folder; contract: YAML text in force ('' = the policy's copy); namespace: that of its relative topics;
-    the others as the parameters.
+    costs: file of costs added to its plans ('' = none); the others as the parameters.
 
     decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
     """
@@ -56,6 +56,7 @@ class WorkerOptions:
     device: str = "cpu"
     torch_threads: int = 1
     prepare_solve: str = "none"
+    costs: str = ""
 
 
 class PolicyWorker:
@@ -116,12 +117,16 @@ def load_worker(options: WorkerOptions) -> PolicyWorker:
     import torch
 
     from difftop_ros.contract import parse_contract
+    from difftop_ros.costs.load import load_costs
+    from difftop_ros.costs.policy import WithCosts
     from difftop_ros.policies import load_policy
 
     torch.set_num_threads(options.torch_threads)
-    policy = load_policy(options.model, device=options.device)
+    policy: Any = load_policy(options.model, device=options.device)
     contract = parse_contract(options.contract, "contract") if options.contract else policy.contract
     check_fit(contract, policy.contract, options.model)
+    if options.costs:
+        policy = WithCosts(policy, load_costs(options.costs, contract), contract)
     if options.prepare_solve != "none":
         policy.prepare(options.prepare_solve)
     policy.warm_up()

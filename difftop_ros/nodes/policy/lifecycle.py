@@ -160,6 +160,7 @@ class PolicyNode(LifecycleNode):
             model=self.value("model"), decode=deserialize, contract=asked.to_yaml() if asked else "",
             namespace=self.get_namespace(), device=self.value("device"), torch_threads=self.value("torch_threads"),
             prepare_solve=self.value("prepare_solve"),
+            costs=self.value("costs"),
         )  # fmt: skip
         self._worker = ProcessWorker(options) if self.value("planner_process") else load_worker(options)
         contract = (asked or self._worker.facts.contract).in_namespace(self.get_namespace())

@@ -95,7 +95,7 @@ class Supervision:
         self._diagnosed = time.monotonic()
         level, sentence = self._health()
         self._level = level
-        hardware = (contract.robot or contract.name) if contract else ""
+        hardware = (contract.robot.name or contract.name) if contract else ""
         now = node.get_clock().now().nanoseconds
         name = node.get_fully_qualified_name().lstrip("/")  # tells two robots' diagnostics apart
         self._diagnostics.publish(report.diagnostics_message(now, name, hardware, level, sentence, node.figures()))

@@ -1,0 +1,163 @@
+"""The kinds of cost that a costs file may name, each with its figures. Reading the file: load.py.
+
+A kind of your own is a subclass of CostOptions with a `kind` and a `make`, offered by an installed package under the
+entry point group `difftop_ros.costs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from difftop_ros.contract import Contract
+from difftop_ros.contract.observations import Section, Vector3
+from difftop_ros.contract.shapes import AnyShape
+from difftop_ros.costs.collision import Collision
+from difftop_ros.costs.field import Grid
+from difftop_ros.costs.kinematics import RobotModel, Spheres
+from difftop_ros.costs.motion import JointSpeed, ToolHeight, ToolTilt
+from difftop_ros.costs.shapes import Shapes
+from difftop_ros.costs.smoothness import Smoothness
+from difftop_ros.costs.term import CostTerm
+from difftop_ros.errors import UserError
+
+
+@dataclass(frozen=True)
+class Making:
+    """What costs are made for: a contract, and the robot's model if the contract has one."""
+
+    contract: Contract
+
+    @cached_property
+    def robot(self) -> RobotModel:
+        """The robot's model with its spheres. Raises UserError naming what the contract lacks."""
+        section, command = self.contract.robot, self.contract.command
+        if section.description is None:
+            raise UserError(
+                "this cost needs the robot's model, and the contract names none; add robot.description (URDF or MJCF) "
+                "and robot.spheres (of 'difftop contract spheres')"
+            )
+        if command.mode != "position":
+            raise UserError(f"this cost needs position commands, and command.mode is {command.mode!r}; leave it out")
+        spheres = Spheres.load(section.path("spheres")) if section.spheres is not None else None
+        return RobotModel(section.path("description"), command.joint_names, section.coupling, spheres)
+
+    @property
+    def tool(self) -> str:
+        """The tool's frame. Raises UserError if the contract names none."""
+        if self.contract.robot.tool_frame is None:
+            raise UserError(
+                "this cost needs robot.tool_frame in the contract: the frame of the point between the fingers"
+            )
+        return self.contract.robot.tool_frame
+
+
+class CostOptions(Section):
+    """What every cost has. `make` raises UserError for what does not suit the contract."""
+
+    kind: ClassVar[str]
+    weight: float = Field(1.0, ge=0, description="how much it counts; 0 switches it off")
+
+    def make(self, making: Making) -> CostTerm:
+        """The cost itself."""
+        raise NotImplementedError
+
+
+class CollisionOptions(CostOptions):
+    """The robot's spheres stay clear of shapes, and of the points of a cloud."""
+
+    kind = "collision"
+    weight: float = Field(3.0, ge=0, description="how much it counts; 0 switches it off")
+    margin: float = Field(0.02, gt=0, le=0.5, description="distance from which on it costs [m]")
+    shapes: tuple[AnyShape, ...] = Field((), description="boxes, cylinders and half-spaces in the base frame")
+    cloud: str | None = Field(None, description="observation whose points are obstacles")
+    low: Vector3 = Field((-0.2, -0.8, 0.0), description="lowest corner of where clouds are looked up [m]")
+    high: Vector3 = Field((1.0, 0.8, 1.0), description="highest corner of it [m]")
+    cell: float = Field(0.03, ge=0.01, le=0.2, description="edge of its cells [m]")
+    above: float = Field(
+        0.0, description="points lower than this are no obstacles: the table, and what is to be touched [m]"
+    )
+    robot_margin: float = Field(0.04, ge=0, description="points so near to the robot's spheres are the robot's own [m]")
+    tool_margin: float = Field(0.08, ge=0, description="points so near to the tool's point are what it holds [m]")
+    memory_s: float = Field(
+        0.5, ge=0, le=60, description="how long a point counts after it was last seen, for what the arm hides [s]"
+    )
+    withhold: bool = Field(True, description="show the policy its clouds without the points of these obstacles")
+    between: int = Field(1, ge=0, le=8, description="configurations looked at between two steps")
+
+    def make(self, making: Making) -> Collision:
+        """See CostOptions."""
+        if self.cloud is not None:
+            observation = making.contract.observations.get(self.cloud)
+            if observation is None or observation.modality != "cloud":
+                clouds = [key for key, obs in making.contract.observations.items() if obs.modality == "cloud"]
+                raise UserError(f"cloud is '{self.cloud}', which is no cloud of the contract; it has {clouds}")
+        if making.robot.spheres is None:
+            raise UserError(
+                "collision needs the robot's spheres; write them with 'difftop contract spheres' and name "
+                "the file in robot.spheres"
+            )
+        grid = None if self.cloud is None else Grid.over(self.low, self.high, self.cell)
+        term = Collision(making.robot, margin=self.margin, weight=self.weight, grid=grid, between=self.between)
+        term.shapes = Shapes.of(self.shapes)
+        return term
+
+
+class SmoothnessOptions(CostOptions):
+    """The plan's accelerations, squared."""
+
+    kind = "smoothness"
+    weight: float = Field(1e-3, ge=0, description="per (unit / s^2)^2, of the mean over the plan")
+
+    def make(self, making: Making) -> Smoothness:
+        """See CostOptions."""
+        return Smoothness(making.contract.rate_hz, self.weight)
+
+
+class JointSpeedOptions(CostOptions):
+    """Joints slower than a share of their velocity limits."""
+
+    kind = "joint_speed"
+    share: float = Field(0.5, gt=0, le=1, description="of the contract's velocity limits")
+
+    def make(self, making: Making) -> JointSpeed:
+        """See CostOptions."""
+        limits = [self.share * joint.velocity for joint in making.contract.command.joints]
+        return JointSpeed(limits, making.contract.rate_hz, self.weight)
+
+
+class ToolHeightOptions(CostOptions):
+    """The tool's point stays between two heights."""
+
+    kind = "tool_height"
+    least: float = Field(-10.0, description="lowest height [m]")
+    most: float = Field(10.0, description="highest height [m]")
+
+    def make(self, making: Making) -> ToolHeight:
+        """See CostOptions."""
+        try:
+            return ToolHeight(making.robot, making.tool, self.least, self.most, self.weight)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+class ToolTiltOptions(CostOptions):
+    """The tool's z axis leans no further than an angle from a direction."""
+
+    kind = "tool_tilt"
+    most: float = Field(0.3, gt=0, lt=torch.pi, description="largest lean [rad]")
+    axis: Vector3 = Field((0.0, 0.0, -1.0), description="direction of the base frame it leans from, length 1")
+
+    def make(self, making: Making) -> ToolTilt:
+        """See CostOptions."""
+        return ToolTilt(making.robot, making.tool, self.most, self.axis, self.weight)
+
+
+OURS: dict[str, type[CostOptions]] = {
+    options.kind: options
+    for options in (CollisionOptions, SmoothnessOptions, JointSpeedOptions, ToolHeightOptions, ToolTiltOptions)
+}

@@ -1,0 +1,102 @@
+"""Reads a costs file: which costs are added to a policy's plan when it runs, and how strongly the plan holds on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from difftop_ros.contract import Contract
+from difftop_ros.contract.observations import Section
+from difftop_ros.costs.kinds import OURS, CostOptions, Making
+from difftop_ros.costs.term import CostTerm
+from difftop_ros.errors import UserError
+from difftop_ros.plain_yaml import read_yaml
+
+GROUP = "difftop_ros.costs"
+Options = TypeVar("Options", bound=Section)
+
+
+class CostsError(UserError):
+    """A costs file cannot be read or breaks a rule; the message has one line per finding."""
+
+
+class SolveOptions(Section):
+    """How the second solve goes, which adds the costs to the policy's own plan."""
+
+    tether: float = Field(0.3, gt=0, le=1e3, description="how strongly the plan stays near the policy's own")
+    stiffness: float = Field(3.0, ge=0, le=1e3, description="how strongly the way round is kept smooth")
+    iterations: int = Field(15, ge=1, le=1000, description="of the solve")
+    detour_m: float = Field(
+        0.1, ge=0, le=1, description="how far aside the further starts lie; 0: no further starts [m]"
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A costs file, made for a contract: the terms by the names they have in the file, in its order."""
+
+    options: SolveOptions
+    terms: dict[str, CostTerm]
+    settings: dict[str, CostOptions]
+
+
+def load_costs(path: str | Path, contract: Contract) -> Costs:
+    """Read the costs file at `path` for `contract`. Raises CostsError with one line per finding."""
+    return make_costs(read_yaml(path, "costs file", CostsError).data, contract, str(path))
+
+
+def make_costs(data: Any, contract: Contract, source: str = "costs") -> Costs:
+    """Costs of what a costs file holds: options of the solve, and `terms`: name -> {kind: …, its figures}."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("terms"), Mapping) or not data["terms"]:
+        raise CostsError(f"{source}: expected 'terms:' with 'name: {{kind: …}}' below it, got {data!r:.80}")
+    options = _validated(SolveOptions, {k: v for k, v in data.items() if k != "terms"}, source)
+    making, kinds = Making(contract), _kinds()
+    terms: dict[str, CostTerm] = {}
+    settings: dict[str, CostOptions] = {}
+    for name, figures in data["terms"].items():
+        where = f"{source}: terms.{name}"
+        kind = figures.get("kind") if isinstance(figures, Mapping) else figures
+        if kind not in kinds:
+            raise CostsError(f"{where}.kind is {kind!r}; expected one of {sorted(kinds)}")
+        own = _validated(kinds[kind], {k: v for k, v in figures.items() if k != "kind"}, where)
+        try:
+            terms[str(name)] = own.make(making)
+        except UserError as error:
+            raise CostsError(f"{where}: {error}") from None
+        settings[str(name)] = own
+    return Costs(options, terms, settings)
+
+
+def _kinds() -> dict[str, type[CostOptions]]:
+    """Our kinds, and those of installed packages."""
+    found = dict(OURS)
+    for point in entry_points(group=GROUP):
+        try:
+            kind = point.load()
+        except Exception as error:
+            raise CostsError(
+                f"the cost '{point.name}' of another package cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        if not (isinstance(kind, type) and issubclass(kind, CostOptions)):
+            raise CostsError(f"the cost '{point.name}' of another package is {kind!r}; expected a CostOptions class")
+        found[point.name] = kind
+    return found
+
+
+def _validated(kind: type[Options], data: Mapping[Any, Any], where: str) -> Options:
+    try:
+        return kind.model_validate(dict(data))
+    except ValidationError as error:
+        lines = []
+        for finding in error.errors(include_url=False):
+            key = ".".join(str(part) for part in finding["loc"])
+            if finding["type"] == "extra_forbidden":
+                lines.append(f"{where}: unknown key '{key}'; expected some of {sorted(kind.model_fields)}")
+            else:
+                lines.append(f"{where}: '{key}' is {finding['input']!r:.60}; {finding['msg'].lower()}")
+        raise CostsError("\n".join(lines)) from None
