@@ -71,11 +71,12 @@ class Sight:
 
     @torch.no_grad()
     def _obstacle(self, points: np.ndarray, position: Tensor) -> np.ndarray:
-        """Which points (n, 3) [m] are neither the robot's, nor what it holds or touches, nor too low to matter."""
+        """Which points (n, 3) [m] are neither the robot's, nor held or touched by it, nor too low or far away."""
         options, robot = self._options, self._term.robot
         centres = robot.sphere_centres(position).numpy()
         away = np.linalg.norm(points[:, None] - centres, axis=2) >= robot.radii.numpy() + options.robot_margin
-        found = np.isfinite(points).all(1) & (points[:, 2] >= options.above) & away.all(1)
+        inside = ((points >= np.array(options.low)) & (points <= np.array(options.high))).all(1)  # NaN is not
+        found = inside & (points[:, 2] >= options.above) & away.all(1)
         if self._tool is not None:
             tool = robot.pose(position, self._tool)[:3, 3].numpy()
             found &= np.linalg.norm(points - tool, axis=1) >= options.tool_margin
