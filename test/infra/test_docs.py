@@ -30,6 +30,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 # Contract sections by the heading (its last words) under which docs/reference/contract.md has their table.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Contract": ("Top level",),
+    "RobotSection": ("`robot`",),
     "Command": ("`command`",),
     "JointLimits": ("`command.joints`",),
     "JointStateObs": ("Every observation", "`kind: joint_state`"),
@@ -255,7 +256,7 @@ def test_every_contract_section_is_documented() -> None:
 def test_contract_page_shows_the_shipped_example() -> None:
     shown = [
         block
-        for language, block in FENCE.findall((ROOT / "docs/reference/contract.md").read_text())
+        for language, block in FENCE.findall((ROOT / "docs/reference/contract_example.md").read_text())
         if language == "yaml"
     ]
     assert (ROOT / "config/ur_like_example.yaml").read_text() in shown
