@@ -44,7 +44,7 @@ FORBIDDEN = {
     "messages": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.data", "difftop_ros.sim"},
     "data": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.sim", "difftop_ros.trajopt"},
     "trajopt": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},
-    "costs": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.contract", "difftop_ros.trajopt"},
+    "costs": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data"},
     "nets": ROS | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.policies", "difftop_ros.learning"},
     "policies": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.learning"},
     "runtime": ROS | {"torch", "lightning", "mujoco", "zarr", "rosbags", "difftop_ros.nodes", "difftop_ros.learning"},
