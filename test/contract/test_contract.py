@@ -52,7 +52,7 @@ REFUSED = [
     ("clock: header ", "clock: header\nclock: header ", None, "stands twice"),
     ("rate_hz: 20", "rate_hz: [20", None, "not valid YAML"),
     ("cameras: {cloud: front}", "cameras: {clod: front}", None, "not observations"),
-    ("position: [0.0, 0.08]", "position: [0.0, .nan]", "panda_gripper", "finite"),
+    ("position: [0.0, 0.08]", "position: [0.0, .nan]", "name: panda_gripper", "finite"),
 ]
 
 
