@@ -59,7 +59,8 @@ def command_to_array(contract: Contract, message: Any) -> np.ndarray:
     if command.type == JOINT_STATE:
         return by_name(message, field, names, where)
     if command.type == TRAJECTORY:
-        return _from_trajectory(message, field, names, where)
+        times, points = way_points(contract, message)
+        return points[min(int(np.searchsorted(times, 0.0, side="right")), times.size - 1)]
     values = np.asarray(message.data, dtype=np.float64)
     if values.shape != (len(names),):
         raise ObservationError(
@@ -69,16 +70,27 @@ def command_to_array(contract: Contract, message: Any) -> np.ndarray:
     return finite(values, names, field, where)
 
 
-def _from_trajectory(message: Any, field: str, names: list[str], where: str) -> np.ndarray:
+def way_points(contract: Contract, message: Any) -> tuple[np.ndarray, np.ndarray]:
+    """When a JointTrajectory's points are to be reached, seconds after its start (n,), and their values (n, A).
+
+    Raises ObservationError.
+    """
+    command = contract.command
+    where, names = f"JointTrajectory on '{command.topic}'", command.joint_names
+    field = "velocities" if command.mode == "velocity" else "positions"
     if not len(message.points):
         raise ObservationError(f"{where} has no points; expected at least one")
-    ahead = [p for p in message.points if (p.time_from_start.sec, p.time_from_start.nanosec) > (0, 0)]
-    point = ahead[0] if ahead else message.points[-1]
-    values = np.asarray(point.positions if field == "position" else point.velocities, dtype=np.float64)
     index = indices(list(message.joint_names), names, where)
-    if values.size != len(message.joint_names):
-        raise ObservationError(
-            f"{where} has {values.size} {field} values for {len(message.joint_names)} joint names; the contract's mode "
-            f"needs '{field}' for each"
-        )
-    return finite(values[index], names, field, where)
+    times, rows = [], []
+    for number, point in enumerate(message.points):
+        row = np.asarray(getattr(point, field), np.float64)
+        if row.size != len(message.joint_names):
+            raise ObservationError(
+                f"{where} has {row.size} {field} for {len(message.joint_names)} joint names in point {number}; the "
+                f"contract's mode needs '{field}' for each"
+            )
+        rows.append(finite(row[index], names, field, where))
+        times.append(point.time_from_start.sec + point.time_from_start.nanosec / NANO)
+    if times[0] < 0 or (np.diff(times) <= 0).any():
+        raise ObservationError(f"{where} has time_from_start {times}; it must be zero or more and increase")
+    return np.array(times), np.array(rows)

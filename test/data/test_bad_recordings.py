@@ -16,7 +16,6 @@ from difftop_ros.data import BagError, DatasetError, EpisodeDataset, ingest, ope
 from difftop_ros.data.bags.timing import bag_timings
 
 STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
-TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 JOINTS = """
 name: joints_alone
 rate_hz: 10
@@ -116,21 +115,6 @@ def test_another_drivers_messages_on_the_topic_do_not_count(tmp_path: Path, kit:
     assert result.steps == 60 and result.undecodable == {}
     readings = EpisodeDataset(tmp_path / "data")[0]["joints"][:, 0]
     assert np.abs(readings - readings[0] - np.arange(60) * 0.01).max() < 0.0015
-
-
-def test_a_trajectory_that_is_followed_past_its_first_point_is_refused(tmp_path: Path, kit: SimpleNamespace) -> None:
-    entries = [e for e in recording(kit, 100 + np.arange(300) / 50) if e[0] == "/joint_states"]
-    for start in (100.0, 102.0, 104.0):
-        plan = kit.types(TRAJECTORY)()
-        plan.joint_names, plan.points = ["a", "b"], []
-        for i in range(21):
-            point = kit.types("trajectory_msgs/msg/JointTrajectoryPoint")()
-            point.positions = np.array([0.1 * (start - 100 + i / 10), 0.5])
-            point.time_from_start.sec, point.time_from_start.nanosec = divmod(i * 100_000_000, 10**9)
-            plan.points.append(point)
-        entries.append(("/command", TRAJECTORY, round(start * 1e9) + 1, plan))
-    with pytest.raises(DatasetError, match="JointTrajectory of 20 points that is followed past its first one"):
-        ingested(tmp_path, kit, sorted(entries, key=lambda e: e[2]), joints_alone(TRAJECTORY))
 
 
 def test_angles_that_wrap_around_are_refused(tmp_path: Path, kit: SimpleNamespace) -> None:

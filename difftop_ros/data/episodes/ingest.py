@@ -7,7 +7,6 @@ same as in the live node. Layout: DIR/dataset.json, DIR/report.json, DIR/bags/<n
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,13 +21,14 @@ from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_m
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around
 from difftop_ros.data.episodes.store import ACTION, FORMAT, HEAD, EpisodeWriter, read_head
+from difftop_ros.data.episodes.trajectories import WayPoints, set_points
 from difftop_ros.data.errors import BagError, DatasetError
 from difftop_ros.files import whole, write_json
-from difftop_ros.messages.commands import TRAJECTORY, command_to_array
+from difftop_ros.messages.commands import TRAJECTORY, command_to_array, way_points
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.joints import next_to
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
-from difftop_ros.messages.types import HEADER_BYTES, NANO, header_stamp
+from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
 BOOL = "std_msgs/msg/Bool"
 DAY_S = 86_400  # a longer silence is a clock that stepped, not steps that were left out
@@ -123,7 +123,6 @@ class _BagIngest:
         self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
         self._counted: dict[str, np.ndarray] = {}  # continuous joint -> (n, 2) of stamp and angle, whole turns counted
         self._begin: dict[str, int] = {}  # topic -> when its first message was received [ns]
-        self._trajectories: list[tuple[int, int, int]] = []  # (stamp, points ahead, when the first is reached) [ns]
 
     def run(self) -> None:
         """Raises BagError or ObservationError when the bag gives no step."""
@@ -156,7 +155,7 @@ class _BagIngest:
         command = self.contract.command
         unstamped = self.contract.unstamped
         stamps: dict[str, list[int]] = {topic: [] for topic in [*self.pipeline.topics, command.topic]}
-        actions: list[np.ndarray] = []
+        actions: list[WayPoints] = []
         success: bool | None = None
         for topic in stamps:
             if topic not in unstamped and self.bag.lacks_header(topic):
@@ -193,7 +192,7 @@ class _BagIngest:
             took[topic].append(received)
             ordinals[topic].append(seen[topic])
             if commanded:
-                actions.append(self._command(raw, at, stamp or received))
+                actions.append(self._command(raw, at))
         streams = {}
         for topic, values in stamps.items():
             if not values:
@@ -206,13 +205,18 @@ class _BagIngest:
             numbers = np.arange(array.size) if topic == command.topic else np.array(ordinals[topic], np.int64)
             streams[topic] = _Stream(array[order], numbers[order])
         counted = {command.topic, *(obs.topic for obs in self.contract.observations.values())}
+        longest = max((int(min(times[-1], 1e9) * 1e9) for times, _ in actions if times.size > 1), default=0)
         check_clocks(self.contract, {t: np.array(took[t], np.int64) for t in counted},
-                     {t: np.array(stamps[t], np.int64) for t in counted})  # fmt: skip
+                     {t: np.array(stamps[t], np.int64) for t in counted}, longest)  # fmt: skip
         self._check_positions()
-        self._refuse_long_trajectories()
         commanded_at = streams.pop(command.topic)
-        meant = self._next_to_measured(commanded_at.stamps, np.stack(actions)[commanded_at.ordinals])
-        return streams, commanded_at.stamps, meant, success
+        sent = [actions[number] for number in commanded_at.ordinals]
+        # The last step, when the newest observation may be old, is told what is to be reached at its end.
+        held_s = max(obs.max_age_ms for obs in self.contract.observations.values()) / 1e3 + 1 / self.contract.rate_hz
+        last = max(int(stream.stamps[-1]) for stream in streams.values()) + round(held_s * 1e9)
+        period = round(1e9 / self.contract.control_rate_hz)
+        told_at, told = set_points(commanded_at.stamps, sent, last, period)
+        return streams, told_at, self._next_to_measured(told_at, told), success
 
     def _next_to_measured(self, stamps: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Positions (m, A) commanded at `stamps` (m,): those of continuous joints by the turns that were measured."""
@@ -293,31 +297,18 @@ class _BagIngest:
                 joined = np.concatenate([*parts, readings[name]])
                 self._counted[name] = joined[np.argsort(joined[:, 0], kind="stable")]
 
-    def _refuse_long_trajectories(self) -> None:
-        """A trajectory of many points counts by its first one alone, so the next must come before that is passed."""
-        for (stamp, points, reach_ns), (following, _, _) in itertools.pairwise([*self._trajectories, (2**62, 0, 0)]):
-            if points > 1 and following - stamp > reach_ns + 2e9 / self.contract.rate_hz:
-                raise BagError(
-                    f"'{self.contract.command.topic}' carries a JointTrajectory of {points} points that is followed "
-                    "past its first one; a policy learns one command per step: record the controller's reference "
-                    "(JointState or Float64MultiArray), or send one point per step"
-                )
-
-    def _command(self, raw: bytes, at: str, stamp: int) -> np.ndarray:
-        """The action (A,), NaN for a message that is none: counted, and the steps it would have moved are left out."""
+    def _command(self, raw: bytes, at: str) -> WayPoints:
+        """What is commanded, NaN for a message that is none: counted, and its steps are left out."""
         try:
             message = self.bag.deserialize(raw, self.contract.command.topic)
-            values = command_to_array(self.contract, message)
+            if self.contract.command.type == TRAJECTORY:
+                return way_points(self.contract, message)
+            return np.zeros(1), command_to_array(self.contract, message)[None]
         except (BagError, ObservationError) as error:
             if ACTION not in self.result.undecodable:
                 self.result.notes.append(f"{error} {at}; the steps of such commands are left out")
             self.result.undecodable[ACTION] = self.result.undecodable.get(ACTION, 0) + 1
-            return np.full(len(self.contract.command.joints), np.nan)
-        if self.contract.command.type == TRAJECTORY:
-            times = [p.time_from_start.sec * NANO + p.time_from_start.nanosec for p in message.points]
-            ahead = [t for t in times if t > 0]
-            self._trajectories.append((stamp, len(ahead), ahead[0] if ahead else 0))
-        return values
+            return np.zeros(1), np.full((1, len(self.contract.command.joints)), np.nan)
 
     def _write(self, grid: Grid, streams: dict[str, _Stream], actions: np.ndarray, mark: dict[str, Any]) -> None:
         spec = {**self.pipeline.spec, ACTION: ((actions.shape[1],), np.dtype(np.float64))}

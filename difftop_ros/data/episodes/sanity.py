@@ -18,12 +18,15 @@ FAR_OUTSIDE = 2.0  # of a joint's range: what lies further beyond its limits is 
 PARTS = 10  # of a recording, looked at one by one for a clock that steps
 
 
-def check_clocks(contract: Contract, received: Mapping[str, np.ndarray], stamps: Mapping[str, np.ndarray]) -> None:
+def check_clocks(
+    contract: Contract, received: Mapping[str, np.ndarray], stamps: Mapping[str, np.ndarray], lead_ns: int = 0
+) -> None:
     """Raise BagError when streams count by clocks that differ by more than a message may be old.
 
     received, stamps: topic -> int64 (n,) [ns] in the order recorded, of observed streams and command. The stream
     with most header stamps is the ruler: what it says at the reception of each message of the others is compared with
-    what those say, so that a simulation that runs at another speed than the wall is no difference.
+    what those say, so that a simulation that runs at another speed than the wall is no difference. lead_ns: how far a
+    command's stamps may rightly lie ahead, as those of trajectories that begin later do.
     """
     stamped = [t for t in stamps if t not in contract.unstamped and stamps[t].size > 1]
     if not stamped:
@@ -40,6 +43,8 @@ def check_clocks(contract: Contract, received: Mapping[str, np.ndarray], stamps:
         shown = np.interp(at, x, y) + np.minimum(at - x[0], 0) + np.maximum(at - x[-1], 0)
         lag = shown - (values - base_stamps)
         parts = np.array_split(np.arange(lag.size), min(PARTS, lag.size))
+        if topic == contract.command.topic:
+            lag = np.where(lag < 0, np.minimum(lag + lead_ns, 0), lag)
         worst = max(parts, key=lambda part: abs(float(np.median(lag[part]))))
         lags[topic], begins[topic] = float(np.median(lag[worst])), float(at[worst[0]] - at[0]) / 1e9
     allowed = {obs.topic: obs.max_age_ms * 1e6 for obs in contract.observations.values()}

@@ -38,7 +38,9 @@ def costs_from_cloud(policy: Policy) -> Begin:
     """Costs added to the plan, of what the policy's own cloud shows."""
     cloud = next((key for key, obs in policy.contract.observations.items() if obs.modality == "cloud"), None)
     if cloud is None:
-        raise UserError(f"the arm 'costs, cloud' needs a policy that sees a cloud; it sees {list(policy.contract.observations)}")
+        raise UserError(
+            f"the arm 'costs, cloud' needs a policy that sees a cloud; it sees {list(policy.contract.observations)}"
+        )
     return lambda shapes_now: _with_collision(policy, cloud=cloud, above=ABOVE_M)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError
-from difftop_ros.messages.commands import TRAJECTORY, command_to_array
+from difftop_ros.messages.commands import TRAJECTORY, command_to_array, way_points
 
 # A velocity command may not carry the target further than this from the measured position [rad | m]: an arm that is
 # stopped by an obstacle must not jump once it is free.
@@ -122,26 +121,7 @@ class CommandTracker:
             )
 
     def _decode(self, message: Any) -> Waypoints:
-        values = command_to_array(self._contract, message)
-        if self._contract.command.type != TRAJECTORY:
-            # Time 0: the target applies at once, the servos' lag smooths it.
-            return Waypoints(np.zeros(1), values[None])
-        return self._decode_trajectory(message)
-
-    def _decode_trajectory(self, message: Any) -> Waypoints:
-        field = "velocities" if self._mode == "velocity" else "positions"
-        present = list(message.joint_names)
-        order = [present.index(name) for name in self._contract.command.joint_names]
-        times, rows = [], []
-        for number, point in enumerate(message.points):
-            row = np.asarray(getattr(point, field), np.float64)
-            if row.shape != (len(present),) or not np.isfinite(row).all():
-                raise ObservationError(
-                    f"point {number} of the JointTrajectory has {row.size} {field}, or some that are not finite; "
-                    f"expected {len(present)} numbers"
-                )
-            times.append(point.time_from_start.sec + point.time_from_start.nanosec * 1e-9)
-            rows.append(row[order])
-        if any(later <= earlier for earlier, later in itertools.pairwise(times)) or times[0] < 0:
-            raise ObservationError(f"the JointTrajectory's time_from_start {times} must be zero or more and increase")
-        return Waypoints(np.array(times), np.array(rows))
+        if self._contract.command.type == TRAJECTORY:
+            return Waypoints(*way_points(self._contract, message))
+        # Time 0: the target applies at once, the servos' lag smooths it.
+        return Waypoints(np.zeros(1), command_to_array(self._contract, message)[None])
