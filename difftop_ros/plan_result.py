@@ -16,7 +16,8 @@ class PlanResult:
     status, message  how the solve ended (see trajopt.Status)
     iterations, initial_cost, final_cost, gradient_norm  of the solve, in scaled actions
     encode_ms, solve_ms  time of each part [ms]
-    novelty  distance of the observation from what training saw: 1 is the farthest held-out frame; negative if unknown
+    novelty  distance of the newest observation from what training saw: 1 is the 99 % quantile of held-out frames;
+        negative if unknown.  novelty_of  the stream and aspect that is so far off
     term_names, term_costs  costs added at run time and each one's share of final_cost, weight included
     clearance, clearance_between  smallest distance of the plan to an obstacle [m] and where; NaN, '' if not measured
 
@@ -35,6 +36,7 @@ class PlanResult:
     encode_ms: float = 0.0
     solve_ms: float = 0.0
     novelty: float = -1.0
+    novelty_of: str = ""
     term_names: tuple[str, ...] = ()
     term_costs: tuple[float, ...] = ()
     clearance: float = float("nan")

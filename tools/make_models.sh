@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes the shipped policies from nothing: records demonstrations through the ROS topics, trains, evaluates.
 # Everything is kept in runs/models and resumed: run it again after an interruption. Arguments: names, default all.
+# Training calibrates the novelty too. For models from before it was made of demonstrations recorded as below, by
+#   difftop model calibrate models/NAME --dataset runs/models/NAME/dataset
 #
 #   tools/make_models.sh                         both policies; about an hour on 2 cores
 #   tools/make_models.sh panda_lift              point cloud and joints
@@ -20,7 +22,7 @@ make_model() { # name, contract, demonstrations, share of varied starts, optimis
   "$DIFFTOP" train --bags "$bags" --contract "$contract" --dataset "runs/models/$name/dataset" \
     --out "runs/models/$name/$name" --eval-episodes 50 --steps "$steps" --threads 1 \
     --turn-joint panda_joint1 --turn-rad 0.3 --kl-weight 0.001 --proximal 0.5 --latent-modes 1
-  for file in model.safetensors config.yaml contract.yaml manifest.json training.yaml evaluation.json loss.png rollout.png README.md; do
+  for file in model.safetensors config.yaml contract.yaml novelty.safetensors manifest.json training.yaml evaluation.json loss.png rollout.png README.md; do
     cp "runs/models/$name/$name/$file" "models/$name/$file"
   done
 }

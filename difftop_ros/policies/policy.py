@@ -17,6 +17,7 @@ from difftop_ros.contract import Contract, load_contract
 from difftop_ros.costs import CostTerm, InUnits
 from difftop_ros.files import whole, write_whole
 from difftop_ros.manifest import sign, verify
+from difftop_ros.novelty import Novelty, Score
 from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
@@ -25,16 +26,23 @@ from difftop_ros.policies.difftop import DifftopNet
 from difftop_ros.policies.net import PolicyNet, make_net
 from difftop_ros.policies.normalisation import observation_spec
 
-WEIGHTS, CONFIG, CONTRACT = "model.safetensors", "config.yaml", "contract.yaml"
+WEIGHTS, CONFIG, CONTRACT, NOVELTY = "model.safetensors", "config.yaml", "contract.yaml", "novelty.safetensors"
+UNKNOWN = Score(-1.0, "")
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
 
 
 class Policy:
-    """Acts on one robot's observations. Not thread-safe: one planner owns it. noise_seed: see `act`."""
+    """Acts on one robot's observations. Not thread-safe: one planner owns it. noise_seed: see `act`.
+
+    novelty: scores each newest observation; None leaves its novelty unknown.
+    """
 
     noise_seed = 0
 
-    def __init__(self, net: PolicyNet, contract: Contract, device: torch.device) -> None:
+    def __init__(
+        self, net: PolicyNet, contract: Contract, device: torch.device, novelty: Novelty | None = None
+    ) -> None:
+        self.novelty = novelty
         self.net = net.to(device).eval().requires_grad_(False)
         self.contract = contract
         self.config = net.config
@@ -65,6 +73,7 @@ class Policy:
         start = time.perf_counter()
         with torch.no_grad():
             tensors = {key: self._tensor(key, obs) for key in self._spec}
+            novelty = self.novelty.score({key: obs[key][-1] for key in self._spec}) if self.novelty else UNKNOWN
             origin = self.net.scaler.origin(tensors)
             added = self._added(terms, origin)
             encoding = self.net.encode(tensors)
@@ -87,6 +96,8 @@ class Policy:
             gradient_norm=float(solution.gradient_norm[0]),
             encode_ms=1e3 * (encoded - start),
             solve_ms=1e3 * (done - encoded),
+            novelty=novelty.value,
+            novelty_of=novelty.of,
         )
 
     def _added(self, terms: Sequence[CostTerm], origin: Tensor) -> list[Added]:
@@ -164,12 +175,16 @@ class Policy:
         return f"{self.config.policy}{base}: {sum(parts.values()):,} parameters ({sizes})"
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights, configuration, contract and manifest into `folder`; each file is replaced whole."""
+        """Write weights, configuration, contract, novelty and manifest into `folder`; each file is replaced whole."""
         folder = Path(folder)
         with whole(folder / WEIGHTS) as beside:
             save_file({k: v.contiguous().cpu() for k, v in self.net.state_dict().items()}, beside)
         write_whole(folder / CONFIG, yaml.safe_dump(self.config.to_dict(), sort_keys=False))
         write_whole(folder / CONTRACT, self.contract.to_yaml())
+        if self.novelty:
+            self.novelty.save(folder / NOVELTY)
+        else:
+            (folder / NOVELTY).unlink(missing_ok=True)  # of an earlier policy
         sign(folder)
         return folder
 
@@ -193,7 +208,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_policy(folder: str | Path, device: str = "cpu", *, verified: bool = True) -> Policy:
-    """Load a model folder (weights, config.yaml, contract.yaml). Raises PolicyError naming what does not fit.
+    """Load a model folder (weights, config.yaml, contract.yaml; novelty, if there). Raises UserError on what is wrong.
 
     verified: refuse files that are not those of the folder's manifest. Nothing is made in the sizes that the files ask
     for before it is known that they fit each other.
@@ -215,7 +230,15 @@ def load_policy(folder: str | Path, device: str = "cpu", *, verified: bool = Tru
     if broken:
         raise PolicyError(f"{folder / WEIGHTS} has values that are not finite in {broken[:3]}; train again")
     net.load_state_dict(weights)
-    return Policy(net, contract, target)
+    return Policy(net, contract, target, _load_novelty(folder / NOVELTY, contract))
+
+
+def _load_novelty(path: Path, contract: Contract) -> Novelty | None:
+    if not path.is_file():
+        return None
+    spec = observation_spec(contract)
+    kinds = {key: kind for key, (kind, _) in spec.items()}
+    return Novelty.load(path, kinds, {key: np.zeros(shape, np.float32) for key, (_, shape) in spec.items()})
 
 
 def _check_shapes(path: Path, contract: Contract, config: PolicyConfig) -> None:

@@ -91,13 +91,14 @@ class PlannerLoop:
         horizon: int,
         on_result: Callable[[PlanResult, TimedPlan | None], None],
         max_plan_excess: float = 0.0,
+        max_novelty: float = 0.0,
         streams_ready: Callable[[], bool] = lambda: True,
         grace_s: float = 1.0,
     ) -> None:
         self._work, self._plans, self._supervisor = work, plans, supervisor
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
-        self._on_result, self._max_excess = on_result, max_plan_excess
+        self._on_result, self._max_excess, self._max_novelty = on_result, max_plan_excess, max_novelty
         self._streams_ready, self._grace_s = streams_ready, grace_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -173,8 +174,8 @@ class PlannerLoop:
         self.sequence += 1
         try:
             result = replace(self._work(self._warm_start), sequence=self.sequence)
-            plan, kind = self._timed(result), "plan"
-            refusal = self._refusal(result, plan)
+            plan, novel = self._timed(result), self._novel(result)
+            kind, refusal = ("observation", novel) if novel else ("plan", self._refusal(result, plan))
             slowed = "" if refusal else self.verdict.slowed
             result = replace(result, message="; ".join(filter(None, (result.message, slowed))))
         except PlannerLost:
@@ -195,6 +196,15 @@ class PlannerLoop:
             self._supervisor.good_plan()
         self._on_result(result, plan)
         return result
+
+    def _novel(self, result: PlanResult) -> str:
+        """Why no plan from such an observation may be followed, '' if one may."""
+        if not result.novelty > self._max_novelty > 0:
+            return ""
+        return (
+            f"the observation is not like those of training: novelty {result.novelty:.3g} of '{result.novelty_of}', "
+            f"max_novelty is {self._max_novelty:g}; look at that sensor and the scene"
+        )
 
     def _timed(self, result: PlanResult) -> TimedPlan:
         actions = np.asarray(result.actions, dtype=np.float64)

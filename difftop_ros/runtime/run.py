@@ -49,6 +49,7 @@ class RunSettings:
     checks: Sequence[str]
     max_plan_age_ms: float
     max_plan_excess: float
+    max_novelty: float
     tracking_s: float
     resume_after_frames: int
     max_failures: int
@@ -105,7 +106,8 @@ class Run:
         self.planner = PlannerLoop(
             work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
             period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
-            on_result=self._take, max_plan_excess=settings.max_plan_excess, streams_ready=Renewed(streams),
+            on_result=self._take, max_plan_excess=settings.max_plan_excess, max_novelty=settings.max_novelty,
+            streams_ready=Renewed(streams),
         )  # fmt: skip
         self.control = ControlLoop(
             gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
@@ -197,5 +199,6 @@ class Run:
         result = self.result
         if result is not None and result.status:
             shown |= {"solver_status": result.status, "observe_ms": result.observe_ms,
-                      "encode_ms": result.encode_ms, "solve_ms": result.solve_ms}  # fmt: skip
+                      "encode_ms": result.encode_ms, "solve_ms": result.solve_ms, "novelty": result.novelty,
+                      "novelty_of": result.novelty_of}  # fmt: skip
         return shown

@@ -46,6 +46,7 @@ FORBIDDEN = {
     "trajopt": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},
     "costs": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data"},
     "nets": ROS | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.policies", "difftop_ros.learning"},
+    "novelty": ROS | POLICIES | {"torch", "lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},
     "policies": ROS | {"lightning", "mujoco", "zarr", "rosbags", "difftop_ros.learning"},
     "runtime": ROS | {"torch", "lightning", "mujoco", "zarr", "rosbags", "difftop_ros.nodes", "difftop_ros.learning"},
     "safety": ROS | POLICIES | {"torch", "lightning", "mujoco"},

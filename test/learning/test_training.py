@@ -50,6 +50,7 @@ def test_three_demonstrations_are_learned_by_heart(
         "model.safetensors",
         "config.yaml",
         "contract.yaml",
+        "novelty.safetensors",
         "manifest.json",
         "training.yaml",
         "checkpoints",

@@ -26,7 +26,7 @@ from difftop_ros.safety.checks import DEFAULT_CHECKS
 TOPIC = "/joints"
 SETTINGS: dict[str, Any] = {
     "deadline_ms": 20.0, "planner_rate_hz": 0.0, "sync_ms": 100.0, "blend_ms": 50.0, "lookahead_ms": 0.0,
-    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "tracking_s": 60.0,
+    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "max_novelty": 3.0, "tracking_s": 60.0,
     "resume_after_frames": 1, "max_failures": 3, "failure_window_s": 10.0, "max_overruns": 50,
 }  # fmt: skip
 CONTRACT = """
@@ -52,6 +52,7 @@ class Worker:
         self.facts = PolicyFacts(1, 4, contract)
         self.want = want
         self.fault = ""
+        self.novelty = -1.0
 
     def reset(self) -> None: ...
 
@@ -62,7 +63,8 @@ class Worker:
     def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         self.observe(request)
         assert deadline_ms == 20.0
-        return PlanResult(np.full((4, 2), self.want), "CONVERGED", stamp_ns=request.times_ns[-1], solve_ms=1.0)
+        seen = {"novelty": self.novelty, "novelty_of": "camera colours", "stamp_ns": request.times_ns[-1]}
+        return PlanResult(np.full((4, 2), self.want), "CONVERGED", solve_ms=1.0, **seen)
 
 
 class Outlet:
@@ -189,6 +191,25 @@ def test_what_a_run_cannot_begin_with_is_a_sentence(
     with pytest.raises(UserError) as error:
         robot.make(**changes)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("novelty", "most", "held"), [(3.5, 3.0, True), (2.5, 3.0, False), (50.0, 0.0, False)])
+def test_an_observation_unlike_those_of_training_holds(novelty: float, most: float, held: bool, robot: Robot) -> None:
+    run = robot.make(max_novelty=most)
+    run.start()
+    robot.until(lambda: run.planner.accepted)
+    robot.worker.novelty = novelty
+    robot.until(lambda: robot.results[-1][0].novelty == novelty)
+    result, plan = robot.results[-1]
+    robot.worker.novelty = 0.5
+    sentence = (
+        "the observation is not like those of training: novelty 3.5 of 'camera colours', max_novelty is 3; look at that"
+        " sensor and the scene"
+    )
+    assert result.refusal == (sentence if held else "") and (plan is None) == held
+    robot.until(lambda: robot.results[-1][0].novelty == 0.5 and not run.supervisor.holding)
+    assert run.planner.refused == 0, "the plan is not to blame"
+    run.stop()
 
 
 def test_frequent_holds_are_a_failure_of_the_run(robot: Robot) -> None:

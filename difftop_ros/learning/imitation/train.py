@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
+from difftop_ros.learning.calibrate import fit_novelty
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports, checkpoint_step, latest_checkpoint
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
@@ -25,7 +26,7 @@ from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
 from difftop_ros.manifest import MANIFEST
 from difftop_ros.policies import Policy, make_net, resolve_device, take_base, with_sizes_of_base
-from difftop_ros.policies.policy import CONFIG, CONTRACT, WEIGHTS
+from difftop_ros.policies.policy import CONFIG, CONTRACT, NOVELTY, WEIGHTS
 
 
 def train(
@@ -74,7 +75,7 @@ def train(
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
     net.load_state_dict(_averaged_weights(checkpoint))
-    policy = Policy(net, episodes.contract, target)
+    policy = Policy(net, episodes.contract, target, fit_novelty(episodes) if len(episodes) > 1 else None)
     policy.save(out)
     return policy
 
@@ -184,7 +185,7 @@ def _remove_run(out: Path) -> None:
         return
     for name in ("checkpoints", "logs"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for name in (RECORD, WEIGHTS, CONFIG, CONTRACT, MANIFEST):
+    for name in (RECORD, WEIGHTS, CONFIG, CONTRACT, NOVELTY, MANIFEST):
         (out / name).unlink(missing_ok=True)
 
 
