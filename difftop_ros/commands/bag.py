@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect = jobs.add_parser("inspect", help="topics, types, rates, gaps, ages, and a strip of pictures")
     inspect.add_argument("bag", help="rosbag2 folder, or .mcap or .db3 file")
     inspect.add_argument("--contract", help="also say what this contract misses in the bag")
-    inspect.add_argument("--strip", metavar="PNG", help="write a contact sheet of pictures and clouds here")
+    inspect.add_argument("--strip", metavar="PNG", help="write a sheet of pictures, clouds and pairs here")
     inspect.add_argument("--columns", type=int, default=8, help="pictures in a row of the strip")
     ingest = jobs.add_parser("ingest", help="synchronise bags by a contract into a dataset for training")
     ingest.add_argument("bags", nargs="+", help="bags, or folders of bags")
@@ -82,8 +82,9 @@ def _inspect(args: argparse.Namespace) -> int:
         if args.strip:
             from difftop_ros.data.bags.strip import write_strip
 
-            rows = write_strip(bag, Path(args.strip), max(1, args.columns))
-            print(f"{rows} rows of pictures in {args.strip}")
+            pairs = _pairs(Path(args.bag), contract) if contract else []
+            rows = write_strip(bag, Path(args.strip), max(1, args.columns), pairs)
+            print(f"{rows} rows of pictures and pairs in {args.strip}")
     if contract is None or offer is None:
         return 0
     from difftop_ros.data.episodes.verdict import check_bag
@@ -91,6 +92,17 @@ def _inspect(args: argparse.Namespace) -> int:
     findings = check_bag(args.bag, contract, offer)
     print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) == "error")
+
+
+def _pairs(bag: Path, contract: Any) -> list[Any]:
+    """Charts of what the contract makes of the bag; none where that is nothing, which the findings explain."""
+    from difftop_ros.data import DatasetError
+    from difftop_ros.data.episodes.pairs import draw_pairs
+
+    try:
+        return draw_pairs(bag, contract)
+    except DatasetError:
+        return []
 
 
 def _ingest(args: argparse.Namespace) -> int:

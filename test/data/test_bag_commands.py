@@ -54,7 +54,12 @@ def test_inspect_prints_rates_gaps_and_ages(
     assert re.search("warning +cloud +'/points' has a gap of 600 ms", said) and re.search("ok +joints", said)
     sheet = cv2.imread(str(tmp_path / "strip.png"))
     assert sheet is not None
-    assert sheet.shape[0] == 138 and sheet[20:].max() > 100
+    assert sheet.shape[0] == 138 + 2 * 78 and sheet[20:138].max() > 100
+    # Each joint's chart has the grey curve of what was measured, the yellow of the action, red where it is split.
+    for top in (138 + 18, 138 + 78 + 18):
+        chart = sheet[top : top + 60].astype(int)
+        assert (chart == (60, 210, 255)).all(axis=2).any(), "yellow"
+    assert "3 rows of pictures and pairs" in said
 
 
 def test_the_strip_has_a_row_for_every_kind_of_picture(

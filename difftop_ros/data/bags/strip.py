@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ DRAWABLE = (*PICTURES, "sensor_msgs/msg/PointCloud2")
 HEIGHT = 120  # of one picture [px]
 
 
-def write_strip(bag: Bag, path: Path, columns: int = 8) -> int:
-    """Write the sheet as PNG (or what the name ends in); returns the number of rows. Raises BagError."""
+def write_strip(bag: Bag, path: Path, columns: int = 8, below: Sequence[np.ndarray] = ()) -> int:
+    """Write the sheet as PNG (or what the name ends in); returns the number of rows. Raises BagError.
+
+    below: further rows, uint8 (h, w, 3) RGB, under the pictures.
+    """
     topics = [topic for topic, info in sorted(bag.topics.items()) if info.type in DRAWABLE and info.count]
-    if not topics:
+    if not topics and not below:
         raise BagError(f"bag '{bag.path}' has no picture and no cloud to draw; it has {sorted(bag.topics)}")
     picks = {t: np.linspace(0, bag.topics[t].count - 1, columns).astype(int).tolist() for t in topics}
     cells: dict[str, dict[int, np.ndarray]] = {topic: {} for topic in topics}
@@ -30,7 +34,7 @@ def write_strip(bag: Bag, path: Path, columns: int = 8) -> int:
         seen[topic] += 1
         if seen[topic] in picks[topic]:
             cells[topic][seen[topic]] = _cell(bag.deserialize(raw, topic), topic, bag.topics[topic].type)
-    rows = [_row(topic, [cells[topic][i] for i in picks[topic]]) for topic in topics]
+    rows = [_row(topic, [cells[topic][i] for i in picks[topic]]) for topic in topics] + list(below)
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -76,16 +76,16 @@ class IngestReport:
         write_json(path, asdict(self))
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a table: a row for each bag."""
+        """For a table: a row for each bag. used, held and dropped count steps; why, `notes` say."""
         return [
             {
                 "bag": Path(bag.bag).name,
                 "status": bag.status,
-                "steps": bag.steps,
                 "success": {True: "yes", False: "no", None: "-"}[bag.success],
-                "trimmed": bag.leading + bag.trailing,
+                "used": bag.steps,
                 "held": sum(bag.held.values()),
-                "gaps": bag.gaps,
+                "split": max(len(bag.episodes) - 1, 0),
+                "dropped": bag.leading + bag.trailing + bag.gaps,
             }
             for bag in self.bags
         ]
