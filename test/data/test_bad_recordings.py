@@ -12,7 +12,7 @@ import pytest
 from rosbags.rosbag2 import Writer
 
 from difftop_ros.contract import Contract, parse_contract
-from difftop_ros.data import BagError, DatasetError, EpisodeDataset, ingest, open_bag
+from difftop_ros.data import BagError, DatasetError, EpisodeDataset, find_bags, ingest, open_bag
 from difftop_ros.data.bags.timing import bag_timings
 
 STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
@@ -202,6 +202,16 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n")
     with pytest.raises(BagError, match=r"is a git-lfs pointer.*git lfs pull"):
         open_bag(path)
+
+
+def test_a_compressed_file_alone_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "bags" / "lonely"
+    folder.mkdir(parents=True)
+    (folder / "lonely_0.mcap.zstd").write_bytes(b"\x28\xb5\x2f\xfd")
+    assert find_bags(tmp_path / "bags") == [folder]
+    for path in (folder, folder / "lonely_0.mcap.zstd"):
+        with pytest.raises(BagError, match=r"compressed and has no metadata.yaml.*zstd -d lonely_0.mcap.zstd"):
+            open_bag(path)
 
 
 def test_a_recording_cut_short_is_no_demonstration(

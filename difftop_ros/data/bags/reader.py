@@ -27,6 +27,7 @@ from difftop_ros.data.errors import BagError
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 EPISODE_FILE = "episode.json"
+COMPRESSED = tuple(f"{suffix}.zstd" for suffix in STORAGE_SUFFIXES)
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -169,11 +170,24 @@ def storage_files(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_file() and p.suffix in STORAGE_SUFFIXES)
 
 
+def _compressed_files(path: Path) -> list[Path]:
+    """The .mcap.zstd / .db3.zstd files of a bag folder, or the file itself."""
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    return [file for file in files if file.name.endswith(COMPRESSED)]
+
+
 def open_bag(path: str | Path) -> Bag:
     """Open a bag folder or a single .mcap / .db3 file; of a broken one what is readable. Raises BagError."""
     path = Path(path)
     if not path.exists():
         raise BagError(f"bag '{path}' does not exist; give a rosbag2 folder or a .mcap or .db3 file")
+    described = path.is_dir() and (path / "metadata.yaml").is_file()
+    packed = [] if described else _compressed_files(path)
+    if packed and not (path.is_dir() and storage_files(path)):
+        raise BagError(
+            f"'{packed[0]}' is compressed and has no metadata.yaml beside it to say so: copy the whole folder, or "
+            f"unpack it with 'zstd -d {packed[0].name}'"
+        )
     if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
         raise BagError(f"'{path}' is not a bag; expected a rosbag2 folder or a file ending in .mcap or .db3")
     files = storage_files(path)
@@ -181,7 +195,6 @@ def open_bag(path: str | Path) -> Bag:
         with file.open("rb") as stream:
             if stream.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise BagError(f"'{file}' is a git-lfs pointer and not the recording: run 'git lfs pull'")
-    described = path.is_dir() and (path / "metadata.yaml").is_file()
     if not files and not described:
         raise BagError(f"'{path}' is not a bag: it has no metadata.yaml, .mcap or .db3; give a rosbag2 folder")
     bag = _open(path, files, described)
@@ -235,7 +248,7 @@ def find_bags(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 def _bags_below(folder: Path) -> list[Path]:
     if (folder / "metadata.yaml").is_file() or (folder / EPISODE_FILE).is_file():
         return [folder]
-    files = storage_files(folder)
+    files = [*storage_files(folder), *_compressed_files(folder)]
     # What a killed recorder left has no metadata.yaml: its files are named after the folder.
     if files and all(f.name.startswith(folder.name) for f in files):
         return [folder]
