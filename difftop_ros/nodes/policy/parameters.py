@@ -49,7 +49,7 @@ PARAMETERS = (
     Parameter("max_plan_excess", 0.0, "Refuse a plan that asks for more than this multiple of a joint's velocity, "
         "acceleration or jerk limit between two steps, or at the seam; 0: such a plan is followed as fast as limits "
         "permit, and shown.", bounds=(0.0, 1e6), live=True),
-    Parameter("max_novelty", 3.0, "Hold while an observation is farther than this from those of training: 1 is the 99 "
+    Parameter("max_novelty", 4.0, "Hold while an observation is farther than this from those of training: 1 is the 99 "
         "% quantile of held-out demonstrations; 0: only show it. A policy that was not calibrated tells none.",
         bounds=(0.0, 1e6), live=True),
     Parameter("tracking_s", 0.5, "Gate, position mode: a command may be ahead of the measured position by this time at "
