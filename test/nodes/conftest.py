@@ -2,183 +2,19 @@
 
 from __future__ import annotations
 
-import array
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-CONTRACT = """
-name: small_arm
-robot: Two joints and a cloud
-rate_hz: 20
-control_rate_hz: 50
-command:
-  topic: /arm/command
-  type: {type}
-  mode: {mode}
-  joints:
-    - {{name: shoulder, position: [-2.0, 2.0], velocity: 2.0, acceleration: 30.0, step: 0.2}}
-    - {{name: elbow, position: [-2.0, 2.0], velocity: 2.0, acceleration: 30.0, step: 0.2}}
-observations:
-  joints: {{kind: joint_state, topic: /arm/joint_states, joints: [shoulder, elbow], max_age_ms: 250}}
-  cloud:
-    kind: point_cloud
-    topic: /arm/points
-    frame: base
-    points: 64
-    max_age_ms: 400
-"""
-NAMES = ["shoulder", "elbow"]
-
-
-def contract_text(mode: str = "position", kind: str = "sensor_msgs/msg/JointState") -> str:
-    return CONTRACT.format(mode=mode, type=kind)
-
-
-def save_policy(folder: Path, text: str, seed: int = 0) -> Path:
-    """A real, untrained policy folder; its plans are small motions decided by random weights."""
-    import torch
-
-    from difftop_ros.contract import parse_contract
-    from difftop_ros.policies import DifftopNet, Policy, PolicyConfig
-
-    torch.manual_seed(seed)
-    contract = parse_contract(text, "test")
-    config = PolicyConfig(
-        horizon=8,
-        obs_steps=2,
-        features=16,
-        latent=2,
-        bc_width=16,
-        prior_width=16,
-        posterior_width=16,
-        cost_width=16,
-        cost_outputs=8,
-        point_widths=(8, 8),
-        iterations=3,
-    )
-    return Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(folder)
+from tools.faults.robot import RobotDouble, contract_text, save_policy
 
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small policy for `contract_text()`."""
     return save_policy(tmp_path_factory.mktemp("models") / "small", contract_text())
-
-
-class RobotDouble:
-    """Publishes joint states (100 Hz) and clouds (20 Hz), follows position commands, keeps every command it gets.
-
-    Set `cloud`, `joints` to False to stop a stream, `poison` to make the cloud all NaN, `frozen` to stop following.
-    """
-
-    def __init__(self, context: Any, kind: str = "sensor_msgs/msg/JointState") -> None:
-        import rclpy
-        from diagnostic_msgs.msg import DiagnosticArray
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-        from sensor_msgs.msg import JointState, PointCloud2
-        from std_msgs.msg import Float64MultiArray
-        from trajectory_msgs.msg import JointTrajectory
-
-        from difftop_ros.msg import Plan, SolverStatus
-
-        kinds = {c.__name__: c for c in (JointState, Float64MultiArray, JointTrajectory)}
-        best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self.position = np.array([0.3, -0.2])
-        self.cloud = self.joints = True
-        self.poison = self.frozen = False
-        self.names = list(NAMES)
-        self.commands, self.diagnostics, self.statuses, self.plans = [], [], [], []
-        self._points = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3)).astype(np.float32)
-        self.node = rclpy.create_node("robot_double", context=context)
-        self._joint_pub = self.node.create_publisher(JointState, "/arm/joint_states", best_effort)
-        self._cloud_pub = self.node.create_publisher(PointCloud2, "/arm/points", best_effort)
-        self.node.create_subscription(kinds[kind.rsplit("/", 1)[-1]], "/arm/command", self._on_command, 50)
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 50)
-        self.node.create_subscription(SolverStatus, "/difftop/solver_status", self.statuses.append, 50)
-        self.node.create_subscription(Plan, "/difftop/plan", self.plans.append, 50)
-        self.node.create_timer(0.01, self._send_joints)
-        self.node.create_timer(0.05, self._send_cloud)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._ended = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._ended:
-            self._executor.spin_once(timeout_sec=0.1)
-
-    def _on_command(self, message: Any) -> None:
-        self.commands.append((time.monotonic(), message))
-        values = getattr(message, "position", None)
-        if values is not None and len(values) == 2 and not self.frozen:
-            self.position = np.array(values)
-
-    def _send_joints(self) -> None:
-        from sensor_msgs.msg import JointState
-
-        if not self.joints:
-            return
-        message = JointState(name=self.names, position=array.array("d", self.position[: len(self.names)]))
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        self._joint_pub.publish(message)
-
-    def _send_cloud(self) -> None:
-        if not self.cloud:
-            return
-        from difftop_ros.messages.points import point_cloud2
-        from difftop_ros.messages.types import ros_types
-
-        points = np.full_like(self._points, np.nan) if self.poison else self._points
-        now = self.node.get_clock().now()
-        message = point_cloud2(ros_types, points, now.nanoseconds / 1e9, "base")
-        message.header.stamp = now.to_msg()
-        self._cloud_pub.publish(message)
-
-    def call(self, service_type: Any, name: str, request: pytest.FixtureRequest, timeout: float = 15.0) -> Any:
-        """Call a service and wait for its answer."""
-        client = self.node.create_client(service_type, name)
-        assert client.wait_for_service(timeout), name
-        future = client.call_async(request)
-        self.until(future.done, timeout, f"answer of {name}")
-        return future.result()
-
-    def transition(self, number: int) -> Any:
-        """Ask the policy node for a lifecycle transition; True if it was done."""
-        from lifecycle_msgs.msg import Transition
-        from lifecycle_msgs.srv import ChangeState
-
-        request = ChangeState.Request(transition=Transition(id=number))
-        return self.call(ChangeState, "/difftop_policy/change_state", request, 60.0).success
-
-    def until(self, condition: Any, timeout: float, what: str) -> None:
-        """Wait until `condition()` holds; fail saying `what` was awaited."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"waited {timeout} s for {what}; last diagnostics: {self.sentences()[-3:]}")
-            time.sleep(0.01)
-
-    def sentences(self) -> list[str]:
-        """The policy node's diagnostics so far."""
-        return [s.message for d in list(self.diagnostics) for s in d.status if s.name == "difftop_policy"]
-
-    def says(self, words: str, timeout: float = 10.0) -> None:
-        """Wait until the newest diagnostics contain `words`."""
-        self.until(lambda: any(words in s for s in self.sentences()[-2:]), timeout, f"diagnostics {words!r}")
-
-    def close(self) -> None:
-        self._ended = True
-        self._thread.join(5.0)
-        self._executor.remove_node(self.node)
-        self.node.destroy_node()
 
 
 @pytest.fixture
