@@ -25,7 +25,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.trajopt import Problem, Solution, SolverOptions, Status, prepare, solve
 
-LEAST_MS = 5.0  # of the second solve, however late the first one is
+LEAST_MS = 5.0  # of a solve, however late those before it were
 KEPT = 0.9  # another way is taken when it costs less than this share of the way in force: no dithering before a post
 
 
@@ -71,10 +71,19 @@ class WithCosts:
             sight.reset()
 
     def prepare(self, backend: str) -> None:
-        """Make both solves ready; the second one at its first use. A policy without a solve has only the second."""
+        """Make both solves ready with a backend of trajopt.prepare, a minute or two; 'none' undoes it.
+
+        A policy without a solve of its own has only the second. Raises TrajoptError.
+        """
         if getattr(self.policy.net, "prepare", None) is not None:
             self.policy.prepare(backend)
         self._backend, self._prepared = backend, {}
+        if backend == "none":
+            return
+        low, high = self._bounds
+        middle = ((low + high) / 2).expand(self.policy.horizon, -1)
+        for starts in {1, len(self._asides(middle, middle[0])) or 1}:
+            self._solve(middle, torch.zeros(starts, *middle.shape), None, None)
 
     def act(
         self,
@@ -105,10 +114,9 @@ class WithCosts:
             shares = self._shares(plan[None])
             actions, status, iterated = result.actions, result.status, result.iterations
             if float(shares.sum()) > 0.0:
-                spent = 1e3 * (time.perf_counter() - begin)
-                left = None if deadline_ms is None else max(deadline_ms - spent, LEAST_MS)
+                until = None if deadline_ms is None else begin + deadline_ms / 1e3
                 warm = None if warm_start is None else torch.from_numpy(warm_start).to(torch.float32)
-                solution, plan = self._around(plan, warm, position, left)
+                solution, plan = self._around(plan, warm, position, until)
                 actions = self._clipped(plan.double().numpy())
                 status, iterated = Status(int(solution.status[0])).name, int(solution.iterations[0])
                 shares = self._shares(plan[None])
@@ -172,7 +180,7 @@ class WithCosts:
         return problem
 
     def _around(
-        self, plan: Tensor, warm: Tensor | None, position: Tensor, deadline_ms: float | None
+        self, plan: Tensor, warm: Tensor | None, position: Tensor, until: float | None
     ) -> tuple[Solution, Tensor]:
         """The solution of least cost, and its plan (H, A).
 
@@ -180,13 +188,13 @@ class WithCosts:
         from ways aside too: most plans follow the one before, and one start is enough.
         """
         still = torch.zeros_like(plan)
-        first = self._solve(plan, still[None], None if warm is None else self._in_box(plan, warm)[None], deadline_ms)
+        first = self._solve(plan, still[None], None if warm is None else self._in_box(plan, warm)[None], until)
         found = plan + self._scale * first.actions[0]
         asides = self._asides(plan, position)
         if not asides or not self._too_near(found):
             return first, found
         initial = torch.stack([self._in_box(plan, aside) for aside in asides])
-        others = self._solve(plan, initial, None, deadline_ms)
+        others = self._solve(plan, initial, None, until)
         best = int(torch.where(torch.isfinite(others.final_cost), others.final_cost, torch.inf).argmin())
         if not float(others.final_cost[best]) < KEPT * float(first.final_cost[0]):
             return first, found
@@ -197,8 +205,12 @@ class WithCosts:
         """Whether a plan (H, A) comes nearer to something than half the margin of the cost that minds it."""
         return any(term.clearance(plan).distance < 0.5 * term.margin for term in self._collisions.values())
 
-    def _solve(self, plan: Tensor, initial: Tensor, warm: Tensor | None, deadline_ms: float | None) -> Solution:
-        """Solutions in u from starts (B, H, A). Raises CostsFailed if none of them has a finite cost."""
+    def _solve(self, plan: Tensor, initial: Tensor, warm: Tensor | None, until: float | None) -> Solution:
+        """Solutions in u from starts (B, H, A), by the time `until` of the performance counter, or a little later.
+
+        Raises CostsFailed if none of them has a finite cost.
+        """
+        deadline_ms = None if until is None else max(1e3 * (until - time.perf_counter()), LEAST_MS)
         problem = self._problem(plan, len(initial))
         options = SolverOptions(iterations=self.costs.options.iterations, adjoint="none", deadline_ms=deadline_ms)
         if self._backend == "none":
