@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import Writer
 
 from difftop_ros.contract import Contract, parse_contract
@@ -202,6 +203,24 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n")
     with pytest.raises(BagError, match=r"is a git-lfs pointer.*git lfs pull"):
         open_bag(path)
+
+
+def test_an_mcap_with_a_bare_summary_is_whole(
+    tmp_path: Path, contract: Contract, kit: SimpleNamespace, episode: Callable[..., Any]
+) -> None:
+    bare = tmp_path / "bare.mcap"
+    with bare.open("wb") as stream:
+        writer = McapWriter(stream, use_statistics=False, repeat_channels=False, repeat_schemas=False)
+        writer.start(profile="ros2")
+        channels: dict[str, int] = {}
+        for topic, kind, stamp, message in episode(steps=12):
+            if topic not in channels:
+                text = kit.store.generate_msgdef(kind, ros_version=2)[0].encode()
+                channels[topic] = writer.register_channel(topic, "cdr", writer.register_schema(kind, "ros2msg", text))
+            writer.add_message(channels[topic], stamp, bytes(kit.store.serialize_cdr(message, kind)), stamp)
+        writer.finish()
+    result = ingest([bare], contract, tmp_path / "data").bags[0]
+    assert (result.steps, result.success, result.notes) == (12, True, [])
 
 
 def test_a_compressed_file_alone_is_named_and_not_passed_over(tmp_path: Path) -> None:

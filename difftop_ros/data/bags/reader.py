@@ -210,7 +210,12 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
     cause: Exception | None = None
     for paths in attempts:
         try:
-            return Bag(path, _WholeReader(paths))
+            bag = Bag(path, _WholeReader(paths))
+            if bag.message_count or not files:
+                return bag
+            # A summary may leave its channels out; they are in the file all the same.
+            inside = SalvageReader(files)
+            return Bag(path, inside) if inside.topics else bag
         # Broken files make rosbags, its sqlite and its YAML fail in many ways; each is a reason to salvage.
         except Exception as error:
             cause = cause or error
