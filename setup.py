@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "difftop_ros/__init__.py").read_text(), re.MULTILINE)
 
 # What every machine needs that runs or reads anything: the policy, the observation pipeline, bags.
-BASE = ["numpy", "scipy", "pydantic", "typing_extensions", "pyyaml", "rosbags", "mcap", "safetensors", "torch",
-        "opencv-python-headless", "open3d-cpu", "fpsample", "zarr", "rich", "tqdm"]  # fmt: skip
+BASE = ["numpy", "scipy", "pydantic", "typing_extensions", "pyyaml", "rosbags", "mcap", "zstandard", "safetensors",
+        "torch", "opencv-python-headless", "open3d-cpu", "fpsample", "zarr", "rich", "tqdm"]  # fmt: skip
 EXTRAS = {
     # ROS 2 from pip wheels with what generates and compiles our messages; a ROS 2 installation needs none of it.
     "ros": ["ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-std-srvs", "ros-diagnostic-msgs", "ros-trajectory-msgs",

@@ -20,6 +20,7 @@ DISTRIBUTION = {
     "pydantic_core": "pydantic",
     "theseus": "theseus-ai",
 }
+OURS = {"difftop_ros", "benchmarks", "tools", *(path.stem for path in (ROOT / "test/support").glob("*.py"))}
 # Part of ROS 2 itself: from the wheels in the extra [ros], or from the ROS 2 installation.
 ROS = re.compile(
     r"rclpy|rcl_interfaces|launch(_ros)?|ament_index_python|builtin_interfaces|rosidl_\w+|rpyutils|[a-z]+_msgs|std_srvs"
@@ -83,7 +84,7 @@ def test_everything_imported_is_declared(folder: str) -> None:
     known = {bare(r) for r in wanted} | {"theseus-ai"}  # which the Makefile installs without its declared needs
     missing = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
-        for name in imported(path) - sys.stdlib_module_names - {"difftop_ros", "benchmarks", "tools", "small_policies"}:
+        for name in imported(path) - sys.stdlib_module_names - OURS:
             if not ROS.fullmatch(name) and DISTRIBUTION.get(name, name).lower().replace("_", "-") not in known:
                 missing.setdefault(name, []).append(str(path.relative_to(ROOT)))
     assert not missing, "declare these in setup.py and pin them in constraints.txt"
