@@ -46,8 +46,7 @@ def second(robot: Any, kind: Any, topic: str, make: Callable[[], Any]) -> Iterat
 
 def holds_still(robot: Any, words: str) -> None:
     """It holds for the reason told, and its commands stand."""
-    robot.says(words, 15)
-    assert "holding" in robot.sentences()[-1] or words in robot.sentences()[-1]
+    robot.until(lambda: words in robot.sentences()[-1], 15, f"a hold because of {words!r}")
     until = time.monotonic() + 0.7
     robot.until(lambda: time.monotonic() > until, 5, "the way to rest")
     sent = len(robot.commands)
