@@ -67,7 +67,8 @@ def test_starts_are_paired_resumed_and_filmed(
             seen.extend(self._shapes_now())
             return super().act(*args, **options)
 
-    first = bench("--obstacles", "none", "moving_post", "--starts", "2", "--film", str(tmp_path / "films"))
+    first = bench("--obstacles", "none", "moving_post", "--starts", "2", "--arms", "nothing", "--film",
+                  str(tmp_path / "films"))  # fmt: skip
     assert [(row["obstacle"], row["arm"]) for row in first] == [("none", "nothing")] * 2 + [
         ("moving_post", "nothing")
     ] * 2
@@ -76,7 +77,7 @@ def test_starts_are_paired_resumed_and_filmed(
     assert {path.name for path in (tmp_path / "films").iterdir()} == {
         "small_none_nothing.gif", "small_moving_post_nothing.gif"}  # fmt: skip
     monkeypatch.setitem(arms.ARMS, "watching", watching)
-    both = bench("--obstacles", "moving_post", "--starts", "2")
+    both = bench("--obstacles", "moving_post", "--starts", "2", "--arms", "nothing", "watching")
     assert both[:4] == first, "what has a row is not done again"
     assert [row["seed"] for row in both[4:]] == [row["seed"] for row in first[2:]] and len(made) == 1
     same = ("success", "contact", "first_contact", "first_contact_s", "nearest_mm", "jerk")

@@ -73,12 +73,19 @@ def _run_model(args: argparse.Namespace, cell: Cell, arms: list[str]) -> None:
     from difftop_ros.learning.evaluate import EVALUATION_SEED
 
     first_seed = EVALUATION_SEED if args.first_seed is None else args.first_seed
-    begin = {arm: ARMS[arm](cell.policy) for arm in arms}
+    begin = {}
+    for arm in arms:
+        try:
+            begin[arm] = ARMS[arm](cell.policy)
+        except UserError as error:
+            if args.arms:
+                raise
+            print(f"{cell.model}: left out: {error}")
     for kind in args.obstacles:
         places, filmed = Places(cell.task, kind, args.places), set[str]()
         for seed, placed in places.first(args.starts, first_seed):
             done = {starts.key(row) for row in table.read(args.csv, starts.COLUMNS)}
-            for arm in arms:
+            for arm in begin:
                 if cell.key(kind, arm, seed) in done:
                     continue
                 film = args.film / f"{cell.model.name}_{kind}_{arm}.gif" if args.film and arm not in filmed else None
