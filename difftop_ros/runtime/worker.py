@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -150,6 +151,7 @@ class ProcessWorker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, options), name="difftop-planner", daemon=True)
+        resource_tracker.ensure_running()  # started by the process's own start, it would let signals through again
         with signals.held_back():  # Ctrl-C while it is still importing would be a traceback
             self._process.start()
         theirs.close()
