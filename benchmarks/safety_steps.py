@@ -20,8 +20,8 @@ import numpy as np
 from difftop_ros.contract import Command
 from difftop_ros.runtime.clock import Pacer, SystemTime, Tick
 from difftop_ros.runtime.control import ControlLoop
+from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
-from difftop_ros.runtime.streams import JointReading
 from difftop_ros.safety import (
     Belief,
     CommandGate,
@@ -143,7 +143,7 @@ class Robot:
                 age_ms = 1e4
         doubt = self._belief.judge(seen, now_ns)
         believed = seen if self._belief.position is None else self._belief.position
-        self.reading = JointReading(believed.copy(), age_ms, doubt)
+        self.reading = JointReading(believed.copy(), age_ms, doubt.reason, doubt.kind or "measurement")
 
 
 def random_plan(limits: MotionLimits, now_ns: int, random: np.random.Generator) -> TimedPlan:
