@@ -64,7 +64,7 @@ class CostOptions(Section):
 
     def make(self, making: Making) -> CostTerm:
         """The cost itself."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} makes no cost; give it a method 'make'")
 
 
 class CollisionOptions(CostOptions):

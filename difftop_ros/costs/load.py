@@ -65,9 +65,14 @@ def make_costs(data: Any, contract: Contract, source: str = "costs") -> Costs:
             raise CostsError(f"{where}.kind is {kind!r}; expected one of {sorted(kinds)}")
         own = _validated(kinds[kind], {k: v for k, v in figures.items() if k != "kind"}, where)
         try:
-            terms[str(name)] = own.make(making)
+            term = own.make(making)
         except UserError as error:
             raise CostsError(f"{where}: {error}") from None
+        except Exception as error:  # another package's, or a ValueError of figures that do not go together
+            raise CostsError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
+        if not isinstance(term, CostTerm):
+            raise CostsError(f"{where}: its 'make' gave {term!r:.60}; expected a cost with 'data' and a call")
+        terms[str(name)] = term
         settings[str(name)] = own
     return Costs(options, terms, settings)
 

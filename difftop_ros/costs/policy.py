@@ -110,10 +110,10 @@ class WithCosts:
         )
         start = time.perf_counter()
         plan = torch.from_numpy(result.actions).to(torch.float32)
+        shares, heed = self._asked(plan)
         with torch.no_grad():
-            shares = self._shares(plan[None])
             actions, status, iterated = result.actions, result.status, result.iterations
-            if float(shares.sum()) > 0.0:
+            if heed:
                 until = None if deadline_ms is None else begin + deadline_ms / 1e3
                 warm = None if warm_start is None else torch.from_numpy(warm_start).to(torch.float32)
                 solution, plan = self._around(plan, warm, position, until)
@@ -145,6 +145,15 @@ class WithCosts:
     def _position(self, obs: Mapping[str, np.ndarray]) -> Tensor:
         """Newest measured positions (A,) of the commanded joints."""
         return torch.tensor([float(obs[key][-1][row]) for key, row in self._rows])
+
+    def _asked(self, plan: Tensor) -> tuple[Tensor, bool]:
+        """The shares (terms, 1) of a plan (H, A), and whether any cost would have another: its gradient is not zero."""
+        with torch.enable_grad():
+            leaf = plan[None].clone().requires_grad_()
+            shares = self._shares(leaf)
+            total = shares.sum()
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+        return shares.detach(), gradient is not None and bool((gradient != 0.0).any())
 
     def _shares(self, plans: Tensor) -> Tensor:
         """Each term's cost of plans (B, H, A), (terms, B)."""
@@ -213,17 +222,24 @@ class WithCosts:
         deadline_ms = None if until is None else max(1e3 * (until - time.perf_counter()), LEAST_MS)
         problem = self._problem(plan, len(initial))
         options = SolverOptions(iterations=self.costs.options.iterations, adjoint="none", deadline_ms=deadline_ms)
-        if self._backend == "none":
-            solution = solve(problem, initial, options, warm)
-        else:
-            if len(initial) not in self._prepared:
-                self._prepared[len(initial)] = prepare(problem, initial, options, self._backend)
-            solution = self._prepared[len(initial)](
-                problem.context, initial, problem.reference, problem.lower, problem.upper, warm, deadline_ms
-            )
+        try:
+            solution = self._solved(problem, initial, warm, options)
+        except UserError:
+            raise
+        except Exception as error:  # a cost may fail at other plans than the one it was asked about first
+            raise CostsFailed(f"a cost failed in the solve: {type(error).__name__}: {error}; mend that cost") from error
         if not torch.isfinite(solution.final_cost).any():
             raise CostsFailed("no plan of finite cost was found with the added costs; look at their figures")
         return solution
+
+    def _solved(self, problem: Problem, initial: Tensor, warm: Tensor | None, options: SolverOptions) -> Solution:
+        if self._backend == "none":
+            return solve(problem, initial, options, warm)
+        if len(initial) not in self._prepared:
+            self._prepared[len(initial)] = prepare(problem, initial, options, self._backend)
+        return self._prepared[len(initial)](
+            problem.context, initial, problem.reference, problem.lower, problem.upper, warm, options.deadline_ms
+        )
 
     def _in_box(self, plan: Tensor, wanted: Tensor) -> Tensor:
         return ((wanted - plan) / self._scale).masked_fill(self._fixed, 0.0)

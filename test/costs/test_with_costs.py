@@ -163,6 +163,41 @@ def test_a_broken_cost_is_named_and_gives_no_plan(contract: Contract, broken: An
     assert says in str(caught.value)
 
 
+def test_a_cost_that_fails_only_in_the_solve_is_a_sentence_too(contract: Contract) -> None:
+    asked = []
+
+    def call(self: Any, plans: torch.Tensor) -> torch.Tensor:
+        asked.append(plans)
+        if len(asked) > 1:
+            raise IndexError("out of range")
+        return plans[:, :, 1].sum(1)
+
+    acting = with_terms(contract, mine={"kind": "smoothness"})
+    acting.costs.terms["mine"] = type("Mine", (), {"data": (), "__call__": call})()
+    with pytest.raises(CostsFailed, match="in the solve: IndexError: out of range"):
+        acting.act(seen())
+
+
+def test_a_cost_below_zero_is_heeded(contract: Contract) -> None:
+    acting = with_terms(contract, mine={"kind": "smoothness"})
+    upwards = type("Up", (), {"data": (), "__call__": lambda self, plans: -plans[:, :, 1].sum(1)})()
+    acting.costs.terms["mine"] = upwards
+    assert acting.act(seen()).actions[:, 1].mean() > 0.01
+
+
+@pytest.mark.parametrize("made", [None, ZeroDivisionError("of theirs")])
+def test_a_kind_of_another_package_that_makes_nothing_is_named(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, made: Any
+) -> None:
+    def make(self: Any, making: Any) -> Any:
+        if made is not None:
+            raise made
+
+    monkeypatch.setattr("difftop_ros.costs.kinds.SmoothnessOptions.make", make)
+    with pytest.raises(CostsError, match=r"terms\.a.*(make|of theirs)"):
+        make_costs({"terms": {"a": {"kind": "smoothness"}}}, contract)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
