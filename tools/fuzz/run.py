@@ -214,9 +214,6 @@ def _silent() -> Iterator[None]:
     os.dup2(nowhere, 2)
     try:
         yield
-    except BaseException:
-        os.dup2(kept, 2)
-        raise
     finally:
         os.dup2(kept, 2)
         os.close(kept)
