@@ -6,16 +6,17 @@ a camera is `difftop bench imitation`'s to say. Demonstrations are those of the 
     python -m benchmarks.policy_classes --policies bc diffusion difftop
     python -m benchmarks.policy_classes --tasks push-v3 --policies difftop difftop:proximal=0.5 --seeds 0 1 2
     python -m benchmarks.policy_classes --why --tasks basketball-v3 --policies difftop difftop:latent_modes=8 --seeds 0
+    python -m benchmarks.policy_classes --report                     tables of all rows there are, policies in pairs
 
 With --why nothing is run in closed loop: it says where a plan's error comes from, at the states that the expert goes
-through in the demonstrations and from unseen starts.
+through in the demonstrations and from unseen starts. Each row keeps the outcome of every start, so that policies are
+compared on the same starts (paired.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ import torch
 import yaml
 from torch import Tensor
 
+from benchmarks import paired
 from benchmarks.plan_errors import errors, in_words
+from difftop_ros.commands.bench import rows as table
 from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.contract import Contract, load_contract, parse_contract
@@ -38,7 +41,10 @@ from difftop_ros.sim import make_expert, make_world
 
 TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's position and quaternion, and the goal
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]
-COLUMNS = ("task", "policy", "demos", "seed", "steps", "episodes", "limit", "successes", "base_successes", "train_s")
+DEMONSTRATION_LIMIT = 500  # steps
+PLACES = [0, 1, 2, 7, 8, 9]  # of what is told: what is somewhere, and so may be seen from the hand
+KEY = ("task", "policy", "demos", "seed", "steps", "episodes", "limit", "stay_steps", "origin")
+COLUMNS = (*KEY, "successes", "base_successes", "train_s", "outcomes", "base_outcomes")
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,27 @@ def contract() -> Contract:
     return parse_contract(yaml.safe_dump(data, sort_keys=False), "metaworld_cloud.yaml, objects told")
 
 
-def observe(world: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Hand (4,) and objects (10,), float32; only Meta-World's worlds have full_state."""
-    return world.joint_state()[0].astype(np.float32), world.full_state[TOLD].astype(np.float32)
+def observe(world: Any, origin: str) -> tuple[np.ndarray, np.ndarray]:
+    """Hand (4,) and objects (10,), float32, places seen from `origin`; only Meta-World's worlds have full_state."""
+    hand, objects = world.joint_state()[0], world.full_state[TOLD]
+    if origin == "hand":
+        objects[PLACES] -= np.tile(hand[:3], 2)
+    return hand.astype(np.float32), objects.astype(np.float32)
 
 
-def demonstrations(task: str, count: int, limit: int = 500, first: int = 0) -> list[Demonstration]:
-    """The first `count` seeds from `first` on at which the expert succeeds."""
+def demonstrations(
+    task: str, count: int, first: int = 0, *, limit: int, stay_steps: int, origin: str
+) -> list[Demonstration]:
+    """The first `count` seeds from `first` on at which the expert succeeds, and what it does for `stay_steps` after."""
     world, found, seed = make_world(f"metaworld/{task}"), [], first
     while len(found) < count:
         world.reset(seed)
-        expert, steps = make_expert(world), []
-        while not world.success() and len(steps) < limit:
-            steps.append((*observe(world), expert.act()))
+        expert, steps, stayed = make_expert(world), [], -1
+        while stayed < stay_steps and len(steps) < limit:
+            steps.append((*observe(world, origin), expert.act()))
             world.step(steps[-1][2], world.step_s)
-        if world.success():
+            stayed += stayed >= 0 or world.success()
+        if stayed >= 0:
             hand, objects, actions = (np.array(part, np.float32) for part in zip(*steps, strict=True))
             found.append(Demonstration(hand, objects, actions))
         seed += 1
@@ -130,40 +142,42 @@ def fit(found: list[Demonstration], policy: str, steps: int, seed: int, lr: floa
 
 
 @torch.no_grad()
-def successes(
-    net: PolicyNet, worlds: list[Any], limit: int, iterations: int | None = None, replan_every: int = 4
-) -> int:
-    """How many of the worlds, each from its own unseen start, the policy brings to success within `limit` steps."""
+def outcomes(
+    net: PolicyNet, worlds: list[Any], limit: int, origin: str, iterations: int | None = None, replan_every: int = 4
+) -> str:
+    """A '1' for each world that the policy brings from its own unseen start to success within `limit` steps, or '0'."""
     for index, world in enumerate(worlds):
         world.reset(EVALUATION_SEED + index)
-    history = [[observe(world)] * net.config.obs_steps for world in worlds]
-    going, plans, succeeded = list(range(len(worlds))), torch.zeros(len(worlds), *net.shape), 0
+    history = [[observe(world, origin)] * net.config.obs_steps for world in worlds]
+    going, plans, found = list(range(len(worlds))), torch.zeros(len(worlds), *net.shape), ["0"] * len(worlds)
     knots = torch.clamp(torch.arange(net.config.horizon) + replan_every, max=net.config.horizon - 1)
     commands = np.zeros((len(worlds), *net.shape))
     for step in range(limit):
         if step % replan_every == 0:
             hand, objects = (np.array([[past[part] for past in history[i]] for i in going]) for part in (0, 1))
             obs = {"joints": torch.from_numpy(hand), "objects": torch.from_numpy(objects)}
-            origin = net.scaler.origin(obs)
+            measured = net.scaler.origin(obs)
             warm = plans[going][:, knots] if net.config.refines and step else None
-            found = net.plan(net.encode(obs), origin, warm, iterations=iterations, noise=Noise(step)).actions
-            plans[going] = found
-            commands[going] = net.scaler.unscale(found, origin).double().numpy()
+            actions = net.plan(net.encode(obs), measured, warm, iterations=iterations, noise=Noise(step)).actions
+            plans[going] = actions
+            commands[going] = net.scaler.unscale(actions, measured).double().numpy()
         for i in list(going):
             worlds[i].step(commands[i, step % replan_every], worlds[i].step_s)
-            history[i] = [*history[i][1:], observe(worlds[i])]
+            history[i] = [*history[i][1:], observe(worlds[i], origin)]
             if worlds[i].success():
                 going.remove(i)
-                succeeded += 1
+                found[i] = "1"
         if not going:
             break
-    return succeeded
+    return "".join(found)
 
 
 def say_why(args: argparse.Namespace) -> None:
     """Train each policy and print its errors on its own demonstrations and on twenty others."""
+    kind = {"limit": DEMONSTRATION_LIMIT, "stay_steps": args.stay_steps, "origin": args.origin}
     for task in args.tasks:
-        known, unseen = demonstrations(task, args.demos), demonstrations(task, 20, first=EVALUATION_SEED)
+        known = demonstrations(task, args.demos, **kind)
+        unseen = demonstrations(task, 20, EVALUATION_SEED, **kind)
         for policy in args.policies:
             for seed in args.seeds:
                 net = fit(known, policy, args.steps, seed)
@@ -173,8 +187,45 @@ def say_why(args: argparse.Namespace) -> None:
                     print(f"{task}, {policy}, seed {seed}, {name} demonstrations: {figures}", flush=True)
 
 
+def run_cells(args: argparse.Namespace) -> None:
+    """Run what has no row yet, seed by seed, and print a line per policy."""
+    rows = table.read(args.csv, COLUMNS)
+    worlds: dict[str, list[Any]] = {}
+    for seed in args.seeds:
+        for task in args.tasks:
+            for policy in args.policies:
+                cell = (task, policy, args.demos, seed, args.steps, args.episodes, args.limit, args.stay_steps,
+                        args.origin)  # fmt: skip
+                key = dict(zip(KEY, map(str, cell), strict=True))
+                if any(key.items() <= row.items() for row in rows):
+                    continue
+                if task not in worlds:
+                    worlds = {task: [make_world(f"metaworld/{task}") for _ in range(args.episodes)]}
+                row = {**key, **run_cell(args, worlds[task], task, policy, seed)}
+                rows.append(row)
+                table.append(args.csv, COLUMNS, row)
+                print(", ".join(f"{name} {row[name]}" for name in COLUMNS[:-2] if row[name]), flush=True)
+
+
+def run_cell(args: argparse.Namespace, worlds: list[Any], task: str, policy: str, seed: int) -> dict[str, str]:
+    """One training and its evaluation, of the base alone too where there is one."""
+    found = demonstrations(task, args.demos, limit=DEMONSTRATION_LIMIT, stay_steps=args.stay_steps, origin=args.origin)
+    began = time.monotonic()
+    net = fit(found, policy, args.steps, seed)
+    seconds = time.monotonic() - began
+    plan = outcomes(net, worlds, args.limit, args.origin)
+    base = outcomes(net, worlds, args.limit, args.origin, iterations=0) if net.config.refines else ""
+    return {
+        "successes": str(plan.count("1")),
+        "base_successes": str(base.count("1")) if base else "",
+        "train_s": f"{seconds:.0f}",
+        "outcomes": plan,
+        "base_outcomes": base,
+    }
+
+
 def main() -> None:
-    """Run what has no row yet and print a line per policy."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["pick-place-v3"])
     parser.add_argument("--policies", nargs="+", default=["bc", "diffusion", "difftop"])
@@ -183,37 +234,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="optimisation steps of batch 128 (default: 800)")
     parser.add_argument("--episodes", type=int, default=100, help="unseen starts (default: 100)")
     parser.add_argument("--limit", type=int, default=200, help="steps of an episode; experts take 60 to 100")
+    parser.add_argument("--stay-steps", type=int, default=100,
+                        help="steps of a demonstration after success (default: 100)")  # fmt: skip
+    parser.add_argument("--origin", choices=("world", "hand"), default="world", help="where places are seen from")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/policy_classes.csv"), help="rows, added to")
     parser.add_argument("--why", action="store_true", help="print where the plans' errors come from, and run nothing")
+    parser.add_argument("--report", action="store_true", help="print tables of the rows there are, and run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.why:
+    if args.report:
+        print(paired.tables(table.read(args.csv, COLUMNS)))
+    elif args.why:
         say_why(args)
-        return
-    rows = list(csv.DictReader(args.csv.open())) if args.csv.is_file() else []
-    for task in args.tasks:
-        found, worlds = (
-            demonstrations(task, args.demos),
-            [make_world(f"metaworld/{task}") for _ in range(args.episodes)],
-        )
-        for policy in args.policies:
-            for seed in args.seeds:
-                cell = (task, policy, args.demos, seed, args.steps, args.episodes, args.limit)
-                key = dict(zip(COLUMNS, map(str, cell), strict=False))
-                if any(key.items() <= row.items() for row in rows):
-                    continue
-                began = time.monotonic()
-                net = fit(found, policy, args.steps, seed)
-                seconds = time.monotonic() - began
-                base = successes(net, worlds, args.limit, 0) if net.config.refines else ""
-                row = {**key, "successes": str(successes(net, worlds, args.limit)), "base_successes": str(base)}
-                rows.append({**row, "train_s": f"{seconds:.0f}"})
-                with args.csv.open("a", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                    if not file.tell():
-                        writer.writeheader()
-                    writer.writerow(rows[-1])
-                print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if value), flush=True)
+    else:
+        run_cells(args)
 
 
 if __name__ == "__main__":
