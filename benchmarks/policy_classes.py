@@ -10,7 +10,7 @@ a camera is `difftop bench imitation`'s to say. Demonstrations are those of the 
 
 With --why nothing is run in closed loop: it says where a plan's error comes from, at the states that the expert goes
 through in the demonstrations and from unseen starts. Each row keeps the outcome of every start, so that policies are
-compared on the same starts (paired.py).
+compared on the same starts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from benchmarks import paired
 from benchmarks.plan_errors import errors, in_words
 from difftop_ros.commands.bench import rows as table
 from difftop_ros.commands.bench.capacity import with_equal_budget
 from difftop_ros.commands.bench.cells import policy_config
+from difftop_ros.commands.bench.paired import pair_table
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.learning.evaluate import EVALUATION_SEED
 from difftop_ros.paths import share_path
@@ -224,6 +226,33 @@ def run_cell(args: argparse.Namespace, worlds: list[Any], task: str, policy: str
     }
 
 
+def tables(rows: Sequence[Mapping[str, str]]) -> str:
+    """Markdown: for each set of conditions, successes and then the pairs that were run on the same starts."""
+    shared = [name for name in KEY if name not in ("task", "policy", "seed")]
+    kinds: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        kinds[tuple(row[name] for name in shared)].append(row)
+    return "\n\n".join(
+        f"### {', '.join(f'{name} {value}' for name, value in zip(shared, kind, strict=True))}\n\n"
+        f"{success_table(found)}\n\n{pair_table(found, ('task', 'seed'))}".rstrip()
+        for kind, found in sorted(kinds.items())
+    )
+
+
+def success_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Per policy and task: mean success in per cent over the seeds, lowest and highest of them, and how many."""
+    tasks = sorted({row["task"] for row in rows})
+    lines = [f"| policy | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
+    for policy in sorted({row["policy"] for row in rows}):
+        words = []
+        for task in tasks:
+            mine = [row for row in rows if (row["policy"], row["task"]) == (policy, task)]
+            rates = [100 * int(row["successes"]) / int(row["episodes"]) for row in mine]
+            words.append(f"{np.mean(rates):.0f} ({min(rates):.0f}–{max(rates):.0f}, n={len(rates)})" if rates else "–")
+        lines.append(f"| `{policy}` | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,7 +272,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.report:
-        print(paired.tables(table.read(args.csv, COLUMNS)))
+        print(tables(table.read(args.csv, COLUMNS)))
     elif args.why:
         say_why(args)
     else:

@@ -16,7 +16,7 @@ make_model() { # name, contract, demonstrations, share of varied starts, optimis
   mkdir -p "$bags" "models/$name"
   have=$(find "$bags" -name episode.json | wc -l)
   if [ "$have" -lt "$demos" ]; then
-    "$DIFFTOP" record --expert --contract "$contract" --task lift --out "$bags" --noise 0.02 \
+    "$DIFFTOP" record --expert --contract "$contract" --task lift --out "$bags" --noise 0.02 --stay-steps 10 \
       --varied-starts "$varied" --seed "$have" --episodes $((demos - have))
   fi
   "$DIFFTOP" train --bags "$bags" --contract "$contract" --dataset "runs/models/$name/dataset" \

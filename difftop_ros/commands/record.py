@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of episodes that begin anywhere over the table with the gripper closed, as after a failed grasp, "
         "so that demonstrations show how to try again; try 0.3",
     )
-    group.add_argument("--stay-steps", type=int, default=10, help="policy steps recorded after success")
+    group.add_argument(
+        "--stay-steps",
+        type=int,
+        help="policy steps recorded after success (default: 1.25 s of them); a policy that never saw what comes after "
+        "success often stops short of it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,6 +43,11 @@ class Evaluation:
         """Episodes that succeeded."""
         return sum(o.success for o in self.outcomes)
 
+    @property
+    def signs(self) -> str:
+        """'1' for each episode that succeeded, else '0', in the order of the starts: for comparisons in pairs."""
+        return "".join(str(int(o.success)) for o in self.outcomes)
+
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the success rate."""
         return wilson_interval(self.successes, len(self.outcomes))

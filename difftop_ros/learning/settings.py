@@ -29,6 +29,9 @@ class AugmentSettings(Options):
     cloud_shift_m, cloud_turn_rad: rigid motions of a sample's clouds about their middle, arm and commands staying where
     they are: what a camera whose place is known no better than this would see.
 
+    cloud_clutter: things that are in no demonstration, so that one more thing on the table does not blind the policy.
+    Of each sample, up to this share of the points become the surface of a box of 2 to 20 cm anywhere among the others.
+
     turn_joint: an arm whose first axis stands upright in the origin of the clouds' frame does the same from any
     heading, so a scene turned about that axis, with this joint's reading, is one more demonstration. Images must come
     from cameras that turn with the arm.
@@ -41,6 +44,7 @@ class AugmentSettings(Options):
     joint_noise: float = Field(0.01, ge=0, lt=100, description="noise on joint readings [rad or m]")
     cloud_jitter_m: float = Field(0.002, ge=0, lt=100, description="noise on points [m]")
     cloud_drop: float = Field(0.1, ge=0, lt=1, description="largest share of points left out")
+    cloud_clutter: float = Field(0.0, ge=0, lt=1, description="largest share of points that become a box of 2 to 20 cm")
     cloud_shift_m: float = Field(0.0, ge=0, lt=100, description="largest shift of a whole cloud [m]")
     cloud_turn_rad: float = Field(0.0, ge=0, lt=100, description="largest turn of a whole cloud about any axis [rad]")
     image_shift_px: int = Field(2, ge=0, lt=100, description="largest random shift of images [px]")

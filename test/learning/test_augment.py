@@ -11,6 +11,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.imitation.augment import (
     AugmentSettings,
     Place,
+    add_box,
     augment,
     jitter_cloud,
     move_cloud,
@@ -41,7 +42,7 @@ def test_everything_off_changes_nothing(obs: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("option", "key"),
     [({"joint_noise": 0.1}, "joints"), ({"cloud_jitter_m": 0.1}, "cloud"), ({"cloud_drop": 0.5}, "cloud"),
-     ({"cloud_shift_m": 0.1}, "cloud"), ({"cloud_turn_rad": 0.1}, "cloud"),
+     ({"cloud_shift_m": 0.1}, "cloud"), ({"cloud_turn_rad": 0.1}, "cloud"), ({"cloud_clutter": 0.5}, "cloud"),
      ({"image_shift_px": 3}, "picture")],
     ids=str,
 )  # fmt: skip
@@ -70,6 +71,24 @@ def test_a_moved_cloud_stays_rigid_and_within_its_bounds(obs: dict[str, torch.Te
     cosine = torch.nn.functional.cosine_similarity(first, second, dim=2).clamp(-1, 1)
     assert float(cosine.arccos().max()) <= 0.2 + 1e-3, "no point turns further than asked"
     assert move_cloud(cloud, 0.0, 0.0) is cloud
+
+
+def test_some_points_become_the_surface_of_one_box_in_all_frames(obs: dict[str, torch.Tensor]) -> None:
+    cloud = obs["cloud"].repeat(1, 1, 40, 1)
+    seen = add_box(cloud, 0.5, (0.02, 0.2))
+    new = (seen[..., :3] != cloud[..., :3]).any(-1)
+    share = new.float().mean((1, 2))
+    assert 0 < float(share.max()) < 0.55 and float(share.min()) < 0.1
+    for sample in torch.where(new.sum((1, 2)) > 200)[0]:
+        points = seen[sample][new[sample]][:, :3]
+        low, high = points.amin(0), points.amax(0)
+        assert ((high - low) <= 0.2 + 1e-6).all() and ((high - low) > 0.01).all()
+        to_face = torch.minimum(points - low, high - points).amin(1)
+        assert float(to_face.max()) < 0.004, "on a face of the box that they all span"
+        for frame in range(2):
+            here = seen[sample, frame][new[sample, frame]][:, :3]
+            assert torch.allclose(here.amin(0), low, atol=0.01) and torch.allclose(here.amax(0), high, atol=0.01)
+    assert add_box(cloud, 0.0) is cloud
 
 
 def test_noise_has_the_size_asked_for(obs: dict[str, torch.Tensor]) -> None:

@@ -46,7 +46,8 @@ class Cell:
     """One row to be. policy: a name with options, e.g. 'difftop' or 'difftop:proximal=1,base=diffusion'.
 
     scene: 'fixed' takes clouds as they are; where the joints are a hand's place, 'moved' moves scenes in training, hand
-    and all (learning/augment.py), and 'hand' sees points from the hand (PolicyConfig.cloud_origin).
+    and all (learning/augment.py), and 'hand' sees points from the hand (PolicyConfig.cloud_origin). stay_steps: what
+    the expert goes on to do after success, in steps of the demonstration.
     """
 
     task: str
@@ -61,6 +62,7 @@ class Cell:
     obs_steps: int
     replan_every: int
     scene: str = "fixed"
+    stay_steps: int = COMPARED_UNNAMED["stay_steps"]
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -70,8 +72,9 @@ class Cell:
                 raise UserError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.replan_every > self.horizon:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; expected 0 or more")
+        for name in ("seed", "stay_steps"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.scene not in SCENES:
             raise UserError(f"scene is {self.scene!r}; expected one of {list(SCENES)}")
         if self.scene != "fixed" and not knows_hand(self.task, self.observation):
@@ -91,8 +94,8 @@ class Cell:
 
 
 KEY = tuple(field.name for field in dataclasses.fields(Cell))
-RESULT = ("successes", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "train_min", "eval_min", "version",
-          "machine", "date")  # fmt: skip
+RESULT = ("successes", "base_successes", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "train_min", "eval_min",
+          "version", "machine", "date", "outcomes", "base_outcomes")  # fmt: skip
 COLUMNS = (*KEY, *RESULT)
 
 
@@ -228,12 +231,13 @@ def run_cell(
     policy = train(episodes, train_settings(cell, widths), out, device=device, report=report, stop=stop)
     plot_losses(out)
     began = time.monotonic()
-    found = evaluate_model(policy, out, cell.task, cell.episodes, replan_every=cell.replan_every, base=False,
-                           report=report, stop=stop)[0]  # fmt: skip
+    found, *base = evaluate_model(policy, out, cell.task, cell.episodes, replan_every=cell.replan_every, report=report,
+                                  stop=stop)  # fmt: skip
     seconds = training_seconds(out)
     return {
         **dataclasses.asdict(cell),
         "successes": found.successes,
+        "base_successes": base[0].successes if base else "",
         "parameters": sum(p.numel() for p in policy.net.parameters()),
         "step_ms": round(1e3 * seconds / cell.steps, 1),
         "plan_ms_p50": round(found.plan_ms(0.5), 2),
@@ -243,6 +247,8 @@ def run_cell(
         "version": __version__,
         "machine": f"{platform.machine()} {device}",
         "date": date.today().isoformat(),
+        "outcomes": found.signs,
+        "base_outcomes": base[0].signs if base else "",
     }
 
 

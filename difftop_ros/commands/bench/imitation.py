@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "replan_every": {"type": int, "help": "steps of a plan that are carried out"},
         "scene": {"choices": ("fixed", "moved", "hand"), "help": "clouds as they are; or, where joints are the hand's "
                   "place, moved over the table in training, hand and all; or seen from the hand"},
+        "stay_steps": {"type": int, "help": "steps of a demonstration after success"},
     }  # fmt: skip
     for name, options in given.items():
         options["help"] += f" (default: {_words(USUAL[name])})"
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs what has no row yet, then reports; 130 when stopped."""
     from difftop_ros.commands.bench import cells as bench
     from difftop_ros.commands.bench import report as bench_report
+    from difftop_ros.commands.bench.paired import pair_table
 
     if args.workers < 1:
         raise UserError(f"--workers is {args.workers}; expected at least 1")
@@ -77,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         for cell in todo:
             bench.train_settings(cell, tuple(args.point_widths))  # a wrong option is told before hours are spent
         print(f"{len(cells)} cells, {len(cells) - len(todo)} of them done before; rows in {args.csv}", flush=True)
-        datasets = {source: _dataset(args, *source) for source in dict.fromkeys((c.task, c.observation) for c in todo)}
+        sources = dict.fromkeys((cell.task, cell.observation, cell.stay_steps) for cell in todo)
+        datasets = {source: _dataset(args, *source) for source in sources}
         if not _run_all(args, todo, datasets):
             return 130
         rows = bench.read_rows(args.csv)
@@ -86,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         asked = ", ".join(f"{name} {_words(value)}" for name, value in given.items())
         raise UserError(f"{args.csv} has no rows{f' of {asked}' if asked else ''} yet; run without --report")
     print(bench_report.markdown(rows))
+    if pairs := pair_table(rows, [name for name in bench.KEY if name != "policy"]):
+        print(f"\non the same starts, points of 100:\n\n{pairs}\n")
     print(f"plot: {bench_report.plot(rows, args.plot or args.out / 'imitation.png')}")
     return 0
 
@@ -108,20 +113,20 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _dataset(args: argparse.Namespace, task: str, observation: str) -> Path:
+def _dataset(args: argparse.Namespace, task: str, observation: str, stay_steps: int) -> Path:
     """Record what demonstrations are missing and ingest the first `demos` that succeeded; returns the dataset."""
     from difftop_ros.commands.bench.cells import cell_contract, contract_path
     from difftop_ros.data import ingest
 
     folder = args.out / task.replace("/", "_")
     path = contract_path(task, observation)
-    bags = _demonstrations(path, task, args.demos, folder / f"bags_{path.stem}")
-    dataset = folder / f"dataset_{observation}_{args.demos}"
+    bags = _demonstrations(path, task, args.demos, stay_steps, folder / f"bags_{path.stem}_stay{stay_steps}")
+    dataset = folder / f"dataset_{observation}_{args.demos}_stay{stay_steps}"
     ingest(bags, cell_contract(task, observation), dataset)
     return dataset
 
 
-def _demonstrations(path: Path, task: str, count: int, folder: Path) -> list[Path]:
+def _demonstrations(path: Path, task: str, count: int, stay_steps: int, folder: Path) -> list[Path]:
     """The bags of the first `count` seeds at which the expert succeeded, recorded through the topics where missing."""
     from difftop_ros.contract import load_contract
     from difftop_ros.nodes.recorder.demonstrations import ExpertOptions, ExpertSession
@@ -130,8 +135,9 @@ def _demonstrations(path: Path, task: str, count: int, folder: Path) -> list[Pat
     if len(good) < count:
         tried = [mark["seed"] for mark in _marks(folder).values()]
         seeds = range(max(tried, default=-1) + 1, 3 * count + 10)
+        options = ExpertOptions(task, stay_steps=stay_steps)
         print(f"{task}: recording {count - len(good)} demonstrations into {folder}", flush=True)
-        with ExpertSession(load_contract(path), path, folder, ExpertOptions(task)) as session:
+        with ExpertSession(load_contract(path), path, folder, options) as session:
             for seed in seeds:
                 demo = session.record(seed)
                 print(f"  seed {seed}: {'success' if demo.success else 'FAILED'}, {demo.steps} steps", flush=True)
@@ -154,7 +160,7 @@ def _successes(folder: Path) -> list[Path]:
     return sorted((bag for bag, note in marks.items() if note["success"]), key=lambda bag: marks[bag]["seed"])
 
 
-def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str], Path]) -> bool:
+def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str, int], Path]) -> bool:
     """Spread the cells over worker processes, with a bar for each; False when it was stopped."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -166,7 +172,7 @@ def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str
     work, news = context.Queue(), context.Queue()
     end = context.Event()
     for cell in todo:
-        work.put((cell, str(datasets[cell.task, cell.observation])))
+        work.put((cell, str(datasets[cell.task, cell.observation, cell.stay_steps])))
     count = min(args.workers, len(todo))
     shared = (str(args.out / "cells"), str(args.csv), tuple(args.point_widths), args.device)
     workers = [context.Process(target=_worker, args=(i, work, news, end, *shared)) for i in range(count)]

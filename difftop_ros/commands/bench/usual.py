@@ -17,4 +17,11 @@ COMPARED: dict[str, Any] = {
     "episodes": 40,
 }
 # ... and this they say only where it is another.
-COMPARED_UNNAMED: dict[str, Any] = {"batch": 128, "horizon": 8, "obs_steps": 2, "replan_every": 4, "scene": "fixed"}
+COMPARED_UNNAMED: dict[str, Any] = {
+    "batch": 128,
+    "horizon": 8,
+    "obs_steps": 2,
+    "replan_every": 4,
+    "scene": "fixed",
+    "stay_steps": 100,
+}

@@ -20,7 +20,9 @@ def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: Augme
             out[key] = frames + settings.joint_noise * torch.randn_like(frames)
         elif kinds[key] == "cloud":
             moved = move_cloud(frames, settings.cloud_shift_m, settings.cloud_turn_rad)
-            out[key] = jitter_cloud(moved, settings.cloud_jitter_m, settings.cloud_drop)
+            out[key] = jitter_cloud(
+                add_box(moved, settings.cloud_clutter), settings.cloud_jitter_m, settings.cloud_drop
+            )
         else:
             out[key] = random_shift(frames, settings.image_shift_px)
     return out
@@ -94,6 +96,32 @@ def move_cloud(cloud: Tensor, shift_m: float, turn_rad: float) -> Tensor:
     turned = torch.einsum("bij,btnj->btni", rotation, cloud[..., :3] - middle)
     moved[..., :3] = turned + middle + shift[:, None, None]
     return moved
+
+
+def add_box(cloud: Tensor, share: float, sides_m: tuple[float, float] = (0.02, 0.2)) -> Tensor:
+    """Put a box, the same in all its frames, into each sample of (B, T, N, C): random points of it become the box's.
+
+    Up to `share` of the points lie on it, uniformly on its surface. Its sides, upright, are `sides_m` long; its middle
+    lies anywhere between the sample's outermost points. Other channels (colours) are those of one of its points.
+    """
+    if not share:
+        return cloud
+    batch, steps, count, _ = cloud.shape
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, dtype=cloud.dtype, device=cloud.device)
+
+    places = cloud[..., :3].flatten(1, 2)
+    low, high = places.amin(1), places.amax(1)
+    middle = low + (high - low) * random(3)
+    sides = sides_m[0] + (sides_m[1] - sides_m[0]) * random(3)
+    areas = sides[:, [1, 2, 0]] * sides[:, [2, 0, 1]]  # of the faces across x, y, z
+    across = torch.multinomial(areas, steps * count, replacement=True).view(batch, steps, count, 1)
+    on = random(steps, count, 3) - 0.5
+    on.scatter_(-1, across, torch.where(random(steps, count, 1) < 0.5, -0.5, 0.5).to(cloud.dtype))
+    box = cloud[:, :1, :1].expand_as(cloud).clone()
+    box[..., :3] = middle[:, None, None] + on * sides[:, None, None]
+    return torch.where(random(steps, count, 1) < share * random(1, 1, 1), box, cloud)
 
 
 def jitter_cloud(cloud: Tensor, jitter_m: float, drop: float) -> Tensor:

@@ -24,6 +24,7 @@ from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder
 
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 30.0
+STAY_S = 1.25
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class Demonstration:
 @dataclass(frozen=True)
 class ExpertOptions:
     """task: '' is the contract's; noise: disturbance of the servos [rad]; stay_steps: policy steps recorded with
-    success reached, at least the one that reaches it; varied_starts: share of episodes that begin as after a failed
-    grasp.
+    success reached, at least the one that reaches it (None: STAY_S seconds, since a policy that never saw what comes
+    after success does not finish); varied_starts: share of episodes that begin as after a failed grasp.
     """
 
     task: str = ""
     noise: float = 0.0
-    stay_steps: int = 10
+    stay_steps: int | None = None
     model: str = ""
     varied_starts: float = 0.0
     extra: tuple[str, ...] = ()  # further parameters of the bridge, 'name:=value'
 
     def __post_init__(self) -> None:
-        if self.stay_steps < 0:
+        if self.stay_steps is not None and self.stay_steps < 0:
             raise UserError(f"stay_steps is {self.stay_steps}; expected 0 or more policy steps after success")
 
 
@@ -179,7 +180,7 @@ class ExpertSession:
         return response
 
     def record(self, seed: int) -> Demonstration:
-        """One episode from `seed` to a bag, ended `stay_steps` after success or at the contract's longest duration."""
+        """One episode from `seed` to a bag, ended some steps after success or at the contract's longest duration."""
         options, began = self._options, time.monotonic()
         self.recorder.start(seed=seed, task=options.task or self._contract.sim.task, expert=True, noise=options.noise)
         try:
@@ -196,9 +197,11 @@ class ExpertSession:
 
         self._call(self._reset, ResetEpisode.Request(seed=seed, task=self._options.task))
         self._status = None
-        longest = round(self._contract.episode.max_seconds * self._contract.rate_hz)
+        rate_hz, stay_steps = self._contract.rate_hz, self._options.stay_steps
+        longest = round(self._contract.episode.max_seconds * rate_hz)
+        stay = round(STAY_S * rate_hz) if stay_steps is None else stay_steps
         steps, stayed = 0, 0
-        while steps < longest and (not stayed or stayed < self._options.stay_steps):
+        while steps < longest and (not stayed or stayed < stay):
             self._call(self._step, StepSimulation.Request(steps=1, wait_for_command=True))
             steps += 1
             status = self._status

@@ -1,4 +1,4 @@
-"""benchmarks/paired.py: differences on the same starts, and the tables of the committed rows."""
+"""Differences on the same starts with their intervals, and the tables of the committed rows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import paired, policy_classes
+from benchmarks import policy_classes
+from difftop_ros.commands.bench import paired
 from difftop_ros.commands.bench import rows as table
 
+UNIT = ("task", "seed")
 ROW = dict.fromkeys(policy_classes.COLUMNS, "") | {
     "demos": "10", "steps": "800", "episodes": "4", "limit": "200", "stay_steps": "100", "origin": "world",
 }  # fmt: skip
@@ -41,20 +43,20 @@ def test_the_interval_covers_a_known_difference() -> None:
 
 def test_policies_are_paired_by_task_and_seed_alone() -> None:
     rows = [_row("bc", 0, "1100"), _row("bc", 1, "0000"), _row("difftop", 0, "1110", base="1000")]
-    text = paired.pair_table(rows)
+    text = paired.pair_table(rows, UNIT)
     assert "| `difftop` | its own base | +50.0 |" in text
     assert "| `bc` | `difftop` | -25.0 |" in text and text.rstrip().endswith("| 1 |")
 
 
 def test_rows_without_outcomes_are_in_the_table_and_in_no_pair() -> None:
     rows = [{**_row("bc", 0, ""), "successes": "2"}, {**_row("difftop", 0, ""), "successes": "3"}]
-    assert "50 (50–50, n=1)" in paired.success_table(rows)
-    assert paired.pair_table(rows) == ""
+    assert "50 (50–50, n=1)" in policy_classes.success_table(rows)
+    assert paired.pair_table(rows, UNIT) == ""
 
 
 def test_the_committed_rows_make_tables() -> None:
     rows = table.read(Path(policy_classes.__file__).with_suffix(".csv"), policy_classes.COLUMNS)
-    assert "| `bc` |" in paired.tables(rows)
+    assert "| `bc` |" in policy_classes.tables(rows)
     for row in rows:
         assert row["outcomes"].count("1") == int(row["successes"]) or not row["outcomes"]
 
