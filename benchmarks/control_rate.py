@@ -190,7 +190,7 @@ def main() -> int:
             bridge = "difftop_ros.nodes.simulation.mujoco.node"
             streams = [sys.executable, "-m", bridge, "--ros-args", "-p", "task:=reach"]
         settings = {
-            "model": model, "autostart": "true", "planner_process": str(args.process).lower(),
+            "model": model, "autostart": "true", "resume_motion": "true", "planner_process": str(args.process).lower(),
             "realtime_priority": args.priority, "max_plan_age_ms": 2000.0, "use_sim_time": str(args.bridge).lower(),
         }  # fmt: skip
         node = [sys.executable, "-m", "difftop_ros.nodes.policy.node", "--ros-args"]

@@ -28,10 +28,10 @@ DOMAINS = range(1, 101)  # above 101 the ports of a domain reach into Linux's ep
 
 
 @pytest.fixture
-def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def ros_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     """A ROS domain id that no other test on this machine uses now; the process environment is set for it.
 
-    Environment: ROS_DOMAIN_ID, discovery LOCALHOST, loopback DDS profile, AMENT_PREFIX_PATH, message field checks.
+    Environment: ROS_DOMAIN_ID, ROS_HOME, discovery LOCALHOST, loopback DDS profile, AMENT_PREFIX_PATH, field checks.
     Subprocesses started in the test inherit it. The id is reserved by a file lock, so that parallel test runs
     (pytest-xdist, a second checkout) never meet; the lock vanishes with the process.
     """
@@ -53,6 +53,7 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
                 if os.environ.get(name) != value:
                     monkeypatch.setenv(name, value)
             monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+            monkeypatch.setenv("ROS_HOME", str(tmp_path / "ros_home"))
             monkeypatch.setenv("ROS_PYTHON_CHECK_FIELDS", "1")
             monkeypatch.setenv("PYTHONUNBUFFERED", "1")
             yield domain

@@ -6,7 +6,9 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+from difftop_ros.commands.console import StatusLine
 from difftop_ros.errors import UserError
 
 
@@ -102,4 +104,18 @@ def _run_by_hand(args: argparse.Namespace, path: Path) -> int:
     settings += ["use_sim_time:=true"] if args.sim_time else []
     settings += [f"extra_topics:=[{','.join(args.topic)}]"] if args.topic else []
     settings += ["keys:=true"] if sys.stdin.isatty() else []
-    return main(["--ros-args", *(part for setting in settings for part in ("-p", setting))])
+    with StatusLine(sys.stdout, every_s=5.0, live_every_s=1.0, compiled_logs=True) as line:
+
+        def show(recorder: Any) -> None:
+            if line.due():
+                line.show(status_line(recorder))
+
+        return main(["--ros-args", *(part for setting in settings for part in ("-p", setting))], show)
+
+
+def status_line(recorder: Any) -> str:
+    """What a nodes.recorder.Recorder does, as one line: what is wrong first, then the rates of observed streams."""
+    doing = f"recording {recorder.recording}" if recorder.recording else "ready"
+    wrong = "; ".join([recorder.failure] if recorder.failure else recorder.streams_wrong().values())
+    rates = "  ".join(f"{name.replace(chr(39), '')} {rate:.0f} Hz" for name, rate in recorder.rates().items())
+    return "  ".join(part for part in (f"WARNING: {wrong}" if wrong else "", doing, rates) if part)

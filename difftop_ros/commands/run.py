@@ -12,7 +12,8 @@ from difftop_ros.commands.console import StatusLine
 DESCRIPTION = """\
 Starts the policy node, waits until every stream of the contract is there, activates it and shows one line of status.
 Ctrl-C decelerates, sends the safe command and ends. Exit code 0 after Ctrl-C, 2 if the policy could not be started
-(the sentence says why), 3 if it stopped itself after repeated holds.
+(the sentence says why), 3 if it stopped itself after repeated holds. After a run that was killed (kill -9, power) it
+stays inactive until somebody activates it, or --resume-motion is given.
 
   difftop run --model models/panda_lift --sim-time
   difftop run --model models/mine --contract config/my_robot.yaml -p deadline_ms:=20.0
@@ -28,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--params-file", type=Path, help="node parameters, as config/policy_node.yaml")
+    parser.add_argument(
+        "--resume-motion",
+        action="store_true",
+        help="activate although the last run was killed and left no safe command; without it, that waits for a person",
+    )
     parser.add_argument("--wait", type=float, metavar="S", help="give up when not active after S seconds (default: 60)")
     parser.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="set one node parameter"
@@ -50,6 +56,8 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
         values["costs"] = f"'{args.costs}'"
     if args.sim_time:
         values["use_sim_time"] = "true"
+    if args.resume_motion:
+        values["resume_motion"] = "true"
     if args.wait is not None:
         values["start_timeout_s"] = str(float(args.wait))
     for name, value in values.items():

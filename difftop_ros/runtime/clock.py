@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from difftop_ros.runtime.clock_watch import ClockWatch
+
 JUMP_NS = 500_000_000
 SLICE_S = 0.02
 PROMPT_S = 0.25
@@ -45,14 +47,14 @@ class SimTime:
     The real-time factor is measured over the last second; the offset is that of the promptest message of the last
     quarter second, since the others were only delayed on their way. Extrapolation ends 50 ms of simulated time after
     the last message: a simulation that stands still does not age its messages. A clock that jumps back (a reset) or
-    ahead by more than half a second is followed at once and counted in `jumps`.
+    ahead by more than half a second is followed at once. What is odd about it, `odd` tells.
     """
 
     AHEAD_NS = 50_000_000
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.rate = 1.0
-        self.jumps = 0
+        self._watch = ClockWatch()
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._samples: deque[tuple[float, int]] = deque()
@@ -62,10 +64,10 @@ class SimTime:
         """Take in one /clock message."""
         wall = self._monotonic()
         with self._lock:
+            self._watch.see(wall, sim_ns)
             if self._samples and not -JUMP_NS / 10 <= sim_ns - self._samples[-1][1] <= JUMP_NS:
                 self._samples.clear()
                 self._told = 0
-                self.jumps += 1
             self._samples.append((wall, sim_ns))
             while wall - self._samples[0][0] > 1.0 and len(self._samples) > 2:
                 self._samples.popleft()
@@ -77,6 +79,17 @@ class SimTime:
     def started(self) -> bool:
         """True once a /clock message has come."""
         return bool(self._samples)
+
+    def odd(self) -> str:
+        """That it stands, jumped lately or jitters, '' if it does not."""
+        with self._lock:
+            return self._watch.finding(self._monotonic())
+
+    def figures(self) -> dict[str, float | int]:
+        """Of it, by name, for reports."""
+        with self._lock:
+            jitter, jumps = self._watch.jitter_ms(), self._watch.jumps
+        return {"real_time_factor": self.rate, "clock_jumps": jumps, "clock_jitter_ms": jitter}
 
     def now_ns(self) -> int:
         """Estimated simulated time [ns]; 0 before the first /clock message."""

@@ -108,4 +108,4 @@ def test_simulated_time_never_runs_backwards_between_messages_but_follows_a_rese
     assert source.now_ns() >= ahead
     source.update(0)
     assert source.now_ns() == 0
-    assert source.jumps == 1
+    assert source.figures()["clock_jumps"] == 1

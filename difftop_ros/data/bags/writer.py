@@ -88,8 +88,8 @@ class EpisodeBag:
             raise RecorderError(f"'{folder}' exists already and is not overwritten; give another name or folder")
         self.folder = folder
         self.counts: dict[str, int] = {}
+        self.attributes = {**attributes, "success": None, "complete": False}
         self._definitions = definitions
-        self._attributes = {**attributes, "success": None, "complete": False}
         self._connections: dict[str, Connection] = {}
         self._failure: Exception | None = None
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -119,13 +119,16 @@ class EpisodeBag:
         self.counts[topic] += 1
 
     def close(self, success: bool | None, **more: Any) -> None:
-        """Write everything, metadata.yaml and the success mark. Raises RecorderError when something was not written."""
+        """Write everything, metadata.yaml and the mark; `more` is added to it, and may say that it is not complete.
+
+        Raises RecorderError when something was not written.
+        """
         self._queue.put(None)
         self._thread.join()
         if self._failure is None:
             try:
                 self._writer.close()
-                self._attributes.update(more, success=success, complete=True, counts=self.counts)
+                self.attributes.update({"complete": True, **more}, success=success, counts=self.counts)
                 self._save_attributes()
             except OSError as error:
                 self._failure = error
@@ -172,7 +175,7 @@ class EpisodeBag:
         storage.bio.flush()
 
     def _save_attributes(self) -> None:
-        write_json(self.folder / EPISODE_FILE, self._attributes)
+        write_json(self.folder / EPISODE_FILE, self.attributes)
 
 
 def next_folder(out: Path, name: str) -> Path:

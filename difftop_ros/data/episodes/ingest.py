@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.data.bags.liveness import stopped_before
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
@@ -145,7 +146,8 @@ class _BagIngest:
         cut = bool(self.bag.salvaged) or mark.get("complete") is False
         if cut or (self.result.success is None and mark.get("interrupted")):
             self.result.success = False
-            self.result.notes.append("the recording was interrupted, so it counts as a failure")
+            why = stopped_before(mark.get("stopped")) or "the recording was interrupted"
+            self.result.notes.append(f"{why}, so it counts as a failure")
         self.result.leading, self.result.trailing = grid.leading, grid.trailing
         actions = actions_at(contract, command_stamps, commands, grid.times)
         self._write(grid, streams, actions, mark)

@@ -129,6 +129,9 @@ class Connections:
     def crowded(self) -> str:
         """Which topic or joint has a publisher too many, '' if none."""
         own = int(self.command is not None)
+        clock = self._node.resolve_topic_name("/clock")
+        if isinstance(self._source, SimTime) and self._node.count_publishers(clock) > 1:
+            return f"several publishers send '{clock}'; only one may: end the other simulation"
         found = crowded(self._contract, self._topics, self._node.count_publishers, own)
         return found or self._publishers.finding(time.monotonic())
 

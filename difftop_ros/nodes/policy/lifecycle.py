@@ -7,8 +7,10 @@ messages or look at counters: one SingleThreadedExecutor serves them all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -27,6 +29,7 @@ from difftop_ros.nodes.topics import deserialize
 from difftop_ros.runtime.clock import SimTime, SystemTime
 from difftop_ros.runtime.joints import JointReader
 from difftop_ros.runtime.run import Run, RunSettings
+from difftop_ros.runtime.unfinished import UnfinishedRun
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker, WorkerOptions, load_worker
 from difftop_ros.safety.checks import left_out
 
@@ -53,6 +56,7 @@ class PolicyNode(LifecycleNode):
         self.connections: Connections | None = None
         self.run: Run | None = None
         self.source: SystemTime | SimTime = SystemTime()
+        self._unfinished: UnfinishedRun | None = None
         self._worker: PolicyWorker | ProcessWorker | None = None
         self._supervision = Supervision(self)
         self.autostart = Autostart(self, self._supervision)
@@ -168,6 +172,9 @@ class PolicyNode(LifecycleNode):
         self.source = SimTime() if self.value("use_sim_time") else SystemTime()
         self.connections = Connections(self, contract, self.source, self._worker.facts.obs_steps)
         self._joints = JointReader(contract, self.connections.streams, deserialize)
+        robot = f"{self.context.get_domain_id()}.{contract.command.topic.strip('/').replace('/', '.')}"
+        home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
+        self._unfinished = UnfinishedRun(home / "difftop" / f"commanding.{robot}")
 
     def _settings(self) -> RunSettings:
         return RunSettings(**{field.name: self.value(field.name) for field in fields(RunSettings)})
@@ -176,6 +183,21 @@ class PolicyNode(LifecycleNode):
         """Why the streams do not allow activation, '' if they may. Only when configured."""
         assert self.connections is not None
         return not_ready(self, self.connections.streams, self.source) or self.connections.crowded()
+
+    def left_unfinished(self) -> str:
+        """Why the robot must not move before somebody has looked at it, '' if the last run ended. Only when configured.
+
+        A run of whatever node that commanded the same topic in this domain from this machine counts.
+        """
+        assert self._unfinished is not None and self.contract is not None
+        left = self._unfinished.left()
+        if not left:
+            return ""
+        return (
+            f"inactive: a run on '{self.contract.command.topic}' that began {left} was killed and left no safe command;"
+            f" look at the robot, then activate ('ros2 lifecycle set {self.get_fully_qualified_name()} activate'), or "
+            "start with --resume-motion (parameter resume_motion)"
+        )
 
     def _activate(self) -> None:
         contract, worker, connections = self.contract, self._worker, self.connections
@@ -194,6 +216,10 @@ class PolicyNode(LifecycleNode):
             self._supervision.on_result,
         )  # fmt: skip
         self.why_stopped, self.running = "", True
+        assert self._unfinished is not None
+        unnoted = self._unfinished.begin()
+        if unnoted:
+            self.get_logger().warning(unnoted)
         self.run.start()
 
     def _stop(self) -> None:
@@ -202,6 +228,8 @@ class PolicyNode(LifecycleNode):
             self.running = False
             for sentence in self.run.stop():
                 self.get_logger().error(sentence)
+        if self._unfinished is not None:
+            self._unfinished.end()
         if self.connections is not None:
             self.connections.close_command()
 
@@ -216,7 +244,7 @@ class PolicyNode(LifecycleNode):
         """What /diagnostics and `difftop run` show of the present or last run."""
         shown: dict[str, Any] = {"state": self.state, **(self.run.figures() if self.run is not None else {})}
         if isinstance(self.source, SimTime):
-            shown["real_time_factor"] = self.source.rate
+            shown |= self.source.figures()
         return shown
 
     def end(self) -> None:

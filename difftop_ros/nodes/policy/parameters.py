@@ -29,6 +29,8 @@ PARAMETERS = (
         "permits it, so that other programs cannot make the control thread late; 0: ordinary. The planner's process is "
         "never real-time.", bounds=(0, 90)),
     Parameter("autostart", False, "Configure and activate without being asked, as soon as all streams are there."),
+    Parameter("resume_motion", False, "autostart: activate although the last run on this command topic was killed and "
+        "left no safe command; false: stay inactive, say so, and wait to be activated."),
     Parameter("start_timeout_s", 60.0, "autostart: give up (exit code 2) when not active so long after configuring.",
         bounds=(0.1, 86400.0), unit="s"),
     Parameter("deadline_ms", 40.0, "Time a solve may take; it returns its best plan when time is up.",

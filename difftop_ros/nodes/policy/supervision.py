@@ -11,6 +11,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from difftop_ros.nodes.policy import report
 from difftop_ros.plan_result import PlanResult
+from difftop_ros.runtime.clock import SimTime
 from difftop_ros.runtime.plan import TimedPlan
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Supervision:
             return "error", f"holding: {node.run.objection}"
         if active and node.run is not None and node.run.supervisor.holding:
             return "warn", f"holding: {node.run.supervisor.reason}"
+        if isinstance(node.source, SimTime) and (odd := node.source.odd()):
+            return "warn", f"{node.state}: {odd}"
         return "ok", node.state
 
     def diagnose(self) -> None:
@@ -132,6 +135,10 @@ class Autostart:
             if node.trigger_configure() != SUCCESS:
                 self._finish(FAILED)
             self._begun = time.monotonic()
+            return
+        if not node.value("resume_motion") and (left := node.left_unfinished()):
+            node.refusal = left  # no time-out: it waits for a person
+            self._supervision.say("left", left)
             return
         reason = node.not_ready()
         if not reason and node.trigger_activate() == SUCCESS:

@@ -7,6 +7,7 @@ ended by the services ~/start and ~/stop (data: success), or by the simulator's 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ from difftop_ros.paths import share_path
 
 
 class RecorderProgram:
-    """The process of a recorder: runs until a signal; an open bag is closed then, marked as interrupted."""
+    """The process of a recorder: runs until a signal; an open bag is closed then, marked as interrupted.
 
-    def __init__(self, node: Any) -> None:
+    `status` is told of the recorder ten times a second.
+    """
+
+    def __init__(self, node: Any, status: Callable[[Recorder], None]) -> None:
+        self._status = status
         values = declare(node, PARAMETERS)
         contract = load_contract(values["contract"] or share_path("config/panda_table.yaml"))
         self._recorder = Recorder(
@@ -38,18 +43,19 @@ class RecorderProgram:
 
     def turn(self, signals: int) -> bool:
         """See Program."""
+        self._status(self._recorder)
         return not signals
 
     def end(self) -> int:
         """See Program."""
         if self._recorder.recording:
-            print(summary(self._recorder.stop(None, interrupted=True), None), file=sys.stderr)
+            print(summary(self._recorder.stop(None, interrupted=True)), file=sys.stderr)
         return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, status: Callable[[Recorder], None] = lambda recorder: None) -> int:
     """Runs the recorder until Ctrl-C or SIGTERM. Exit code 2, with one sentence, for a user's mistake."""
-    return run_node(named(NODE_NAME), RecorderProgram, arguments)
+    return run_node(named(NODE_NAME), lambda node: RecorderProgram(node, status), arguments)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ ends episodes is in services.py.
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from difftop_ros.contract import Contract
+from difftop_ros.data.bags.liveness import StreamWatch, stopped_before
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.messages.images import PICTURES
 from difftop_ros.messages.pipeline import ObservationPipeline
@@ -37,6 +39,8 @@ class Recorder:
         self._bag: EpisodeBag | None = None
         self._kept: dict[str, bytes] = {}  # last message of latched topics, which later bags need too
         self._failure = ""
+        self._watch = StreamWatch(contract)
+        self._warned: frozenset[str] = frozenset()
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
         self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
         optional = [*optional_topics(contract), self._episode_topic, *(extra or [])]
@@ -62,8 +66,33 @@ class Recorder:
         command = f"topic '{self.contract.command.topic}'"
         return [f for f in self.topics.findings() if not (without_command and f.startswith(command))]
 
+    def _now(self) -> tuple[float, float]:
+        """Time [s] by which streams are judged: that of the simulation if there is one; and a steady one."""
+        clock, wall = self.node.get_clock(), time.monotonic()
+        return (clock.now().nanoseconds / 1e9 if clock.ros_time_is_active else wall), wall
+
+    def streams_wrong(self) -> dict[str, str]:
+        """Observed streams that have stopped or slowed down -> a sentence."""
+        with self._lock:
+            return self._watch.findings(*self._now())
+
+    def rates(self) -> dict[str, float]:
+        """Messages of each observed stream in the last second [Hz]."""
+        with self._lock:
+            return self._watch.rates(self._now()[0])
+
+    def _warn(self) -> None:
+        """Name streams at once that stop while an episode is recorded, and those that come back."""
+        wrong = self.streams_wrong() if self._bag else {}
+        for name in sorted(wrong.keys() - self._warned):
+            self.node.get_logger().warning(f"while recording: {wrong[name]}")
+        for name in sorted(self._warned - wrong.keys() if self._bag else ()):
+            self.node.get_logger().info(f"while recording: {name} is as before again")
+        self._warned = frozenset(wrong)
+
     def _scan(self) -> None:
         self.topics.scan()
+        self._warn()
         if not self._complete and set(self.required) - {self.contract.command.topic} <= set(self.topics.types):
             self._complete = True
             self.node.get_logger().info("all observed topics are there")
@@ -85,16 +114,21 @@ class Recorder:
             for topic, raw in self._kept.items():
                 self._add(bag, topic)
                 bag.write(topic, now, raw)
+            self._watch.begin(*self._now())
             self._bag = bag
             return folder
 
     def stop(self, success: bool | None, **attributes: Any) -> EpisodeBag:
-        """End the bag with its mark; returns it closed, with `.counts`. Raises RecorderError when none is recorded."""
+        """End the bag with its mark; returns it closed, with `.counts`. Raises RecorderError when none is recorded.
+
+        Where an observed stream has stopped before, the mark names it and says that the recording is not complete.
+        """
         with self._lock:
             bag, self._bag = self._bag, None
             if bag is None:
                 raise RecorderError(self._failure or "nothing is being recorded; start first")
-        bag.close(success, **attributes)
+            account = self._watch.account(*self._now())
+        bag.close(success, **account, complete=not account["stopped"], **attributes)
         return bag
 
     def _add(self, bag: EpisodeBag, topic: str) -> None:
@@ -103,6 +137,7 @@ class Recorder:
 
     def _on_message(self, topic: str, raw: bytes, stamp_ns: int) -> None:
         with self._lock:
+            self._watch.note(topic, raw, *self._now())
             # Marks belong to one episode: those of the last must not open the next.
             if topic not in (self._success_topic, self._episode_topic) and self.topics.latched(topic):
                 self._kept[topic] = raw
@@ -116,10 +151,12 @@ class Recorder:
                 self.node.get_logger().error(str(error))
 
 
-def summary(bag: EpisodeBag, success: bool | None) -> str:
-    """One line on a closed bag."""
-    mark = {True: "success", False: "failure", None: "unmarked"}[success]
-    return f"{bag.folder}: {sum(bag.counts.values())} messages on {len(bag.counts)} topics, {mark}"
+def summary(bag: EpisodeBag) -> str:
+    """One line on a closed bag, with a warning where its streams had stopped."""
+    mark = {True: "success", False: "failure", None: "unmarked"}[bag.attributes["success"]]
+    line = f"{bag.folder}: {sum(bag.counts.values())} messages on {len(bag.counts)} topics, {mark}"
+    stopped = stopped_before(bag.attributes.get("stopped"))
+    return f"{line}; NOT COMPLETE, so no demonstration: {stopped}" if stopped else line
 
 
 def optional_topics(contract: Contract) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 from difftop_ros.data.bags.writer import RecorderError
@@ -17,7 +18,7 @@ from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder, steady_
 
 
 class RecorderServices:
-    """Offers the services and reports rates every second."""
+    """Offers the services, and reports rates and which streams have stopped."""
 
     def __init__(self, recorder: Recorder) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -29,7 +30,9 @@ class RecorderServices:
         node.create_service(SetBool, "~/stop", self._on_stop)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._before: dict[str, int] = {}
-        node.create_timer(1.0, self._report, clock=steady_clock())
+        self._subject: object = None
+        self._reported = time.monotonic()
+        node.create_timer(0.2, self._on_timer, clock=steady_clock())
 
     def _on_start(self, request: Any, response: Any) -> Any:
         try:
@@ -41,35 +44,49 @@ class RecorderServices:
     def _on_stop(self, request: Any, response: Any) -> Any:
         try:
             bag = self._recorder.stop(bool(request.data))
-            response.success, response.message = True, summary(bag, bool(request.data))
+            response.success, response.message = True, summary(bag)
         except UserError as error:
             response.success, response.message = False, str(error)
         return response
 
-    def _report(self) -> None:
+    def _on_timer(self) -> None:
+        """Report every second, and at once when there is something else to say."""
+        level, sentence, subject = self._health()
+        now = time.monotonic()
+        if subject != self._subject or now - self._reported >= 1.0:
+            self._report(level, sentence, now - self._reported)
+            self._subject, self._reported = subject, now
+
+    def _health(self) -> tuple[bytes, str, object]:
+        """Level, sentence, and what it is about, which stays the same while numbers in the sentence change."""
+        from diagnostic_msgs.msg import DiagnosticStatus
+
+        recorder = self._recorder
+        findings, wrong = recorder.findings(), recorder.streams_wrong()
+        if recorder.failure:
+            return DiagnosticStatus.ERROR, recorder.failure, recorder.failure
+        if findings:
+            return DiagnosticStatus.ERROR, "; ".join(findings), findings
+        if wrong and recorder.recording:
+            return DiagnosticStatus.ERROR, f"while recording: {'; '.join(wrong.values())}", sorted(wrong)
+        if wrong:
+            return DiagnosticStatus.WARN, "; ".join(wrong.values()), sorted(wrong)
+        sentence = f"recording {recorder.recording}" if recorder.recording else "ready"
+        return DiagnosticStatus.OK, sentence, sentence
+
+    def _report(self, level: bytes, sentence: str, passed_s: float) -> None:
         from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
         recorder = self._recorder
-        status = DiagnosticStatus(name=f"{recorder.node.get_name()}: recording", hardware_id=recorder.contract.name)
-        findings = recorder.findings()
-        status.values = [KeyValue(key="recording", value=str(recorder.recording or ""))]
-        silent = []
+        values = {"recording": str(recorder.recording or "")}
         for topic in recorder.topics.types:
             count, _ = recorder.topics.received(topic)
-            new = count - self._before.get(topic, count)
+            values[f"{topic} [Hz]"] = f"{(count - self._before.get(topic, count)) / passed_s:.1f}"
             self._before[topic] = count
-            status.values.append(KeyValue(key=f"{topic} [Hz]", value=f"{new:g}"))
-            if topic in recorder.required and topic != recorder.contract.command.topic and not new:
-                silent.append(topic)
-        if recorder.failure:
-            status.level, status.message = DiagnosticStatus.ERROR, recorder.failure
-        elif findings:
-            status.level, status.message = DiagnosticStatus.ERROR, "; ".join(findings)
-        elif silent:
-            status.level, status.message = DiagnosticStatus.WARN, f"nothing in the last second on {silent}"
-        else:
-            status.level = DiagnosticStatus.OK
-            status.message = f"recording {recorder.recording}" if recorder.recording else "ready"
+        status = DiagnosticStatus(
+            name=f"{recorder.node.get_name()}: recording", hardware_id=recorder.contract.name, level=level,
+            message=sentence, values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )  # fmt: skip
         message = DiagnosticArray(status=[status])
         message.header.stamp = recorder.node.get_clock().now().to_msg()
         self._publisher.publish(message)
@@ -110,7 +127,7 @@ class AutomaticEpisodes:
 
     def _stop(self, success: bool) -> None:
         bag = self._recorder.stop(success)
-        self._recorder.node.get_logger().info(summary(bag, success))
+        self._recorder.node.get_logger().info(summary(bag))
 
 
 class KeyboardControl:
@@ -136,7 +153,7 @@ class KeyboardControl:
         if key == "":
             return f"recording {self._recorder.start()}"
         if key in ("s", "f"):
-            return summary(self._recorder.stop(key == "s"), key == "s")
+            return summary(self._recorder.stop(key == "s"))
         if key == "q":
             os.kill(os.getpid(), signal.SIGINT)
             return "ending"
