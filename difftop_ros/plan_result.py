@@ -14,6 +14,8 @@ class PlanResult:
     Policy.act fills in:
     actions  float64 (H, A) in contract units and joint order, one row per step at the contract's rate_hz
     status, message  how the solve ended (see trajopt.Status)
+    outside  how far the networks' output lay outside the contract's bounds before it was brought to them: largest share
+        of a joint's range; 0 for inside
     iterations, initial_cost, final_cost, gradient_norm  of the solve, in scaled actions
     encode_ms, solve_ms  time of each part [ms]
     novelty  distance of the newest observation from what training saw: 1 is the 99 % quantile of held-out frames;
@@ -29,6 +31,7 @@ class PlanResult:
     actions: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     status: str = ""
     message: str = ""
+    outside: float = 0.0
     iterations: int = 0
     initial_cost: float = 0.0
     final_cost: float = 0.0

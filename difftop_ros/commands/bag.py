@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest.add_argument("bags", nargs="+", help="bags, or folders of bags")
     ingest.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
     ingest.add_argument("--out", required=True, help="folder of the dataset; bags already in it are not read again")
+    ingest.add_argument("--strict", action="store_true", help="exit with 2 if anything is left out of any bag")
     convert = jobs.add_parser("convert", help="make a dataset for training of other people's demonstrations")
     convert.add_argument(
         "file", help="robomimic's .hdf5 file, or a .zarr folder of DP3 or Diffusion Policy, or its .zip"
@@ -117,6 +118,7 @@ def _ingest(args: argparse.Namespace) -> int:
             bags,
             contract,
             args.out,
+            strict=args.strict,
             progress=lambda done, total, result: line.show(f"{done}/{total} {Path(result.bag).name}"),
         )
     print_report(report)

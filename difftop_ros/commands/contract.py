@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = check.add_mutually_exclusive_group()
     where.add_argument("--live", action="store_true", help="compare with the topics of the running robot or simulation")
     where.add_argument("--bag", help="compare with a recording")
+    check.add_argument("--strict", action="store_true", help="warnings count as errors")
     check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live")
     check.add_argument("--namespace", default="/", help="with --live: the robot's namespace")
     check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     offer = _offer(args, contract)
     findings = check_bag(args.bag, contract, offer) if args.bag else check(contract, offer, live=True)
     print_table([vars(finding) for finding in ranked(findings)])
-    return int(worst(findings) == "error")
+    return int(worst(findings) in (("error", "warning") if args.strict else ("error",)))
 
 
 def describe(contract: Any) -> str:

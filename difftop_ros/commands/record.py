@@ -116,6 +116,6 @@ def _run_by_hand(args: argparse.Namespace, path: Path) -> int:
 def status_line(recorder: Any) -> str:
     """What a nodes.recorder.Recorder does, as one line: what is wrong first, then the rates of observed streams."""
     doing = f"recording {recorder.recording}" if recorder.recording else "ready"
-    wrong = "; ".join([recorder.failure] if recorder.failure else recorder.streams_wrong().values())
+    wrong = recorder.failure or "; ".join(trouble.text for trouble in recorder.troubles())
     rates = "  ".join(f"{name.replace(chr(39), '')} {rate:.0f} Hz" for name, rate in recorder.rates().items())
     return "  ".join(part for part in (f"WARNING: {wrong}" if wrong else "", doing, rates) if part)

@@ -79,7 +79,9 @@ def status_line(figures: dict[str, Any]) -> str:
         f"({figures.get('solver_status', '-')})  tick p99 {number('lateness_p99_ms')} ms late, "
         f"{figures.get('ticks_lost', 0)} of {figures.get('ticks', 0)} lost  {figures.get('commands_published', 0)} sent"
     )
-    return f"HOLDING: {figures['hold_reason']}  {line}" if figures.get("hold_reason") else line
+    if not figures.get("hold_reason"):
+        return line
+    return f"HOLDING: {figures['hold_reason']} (for {number('held_s', '.0f')} s)  {line}"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the ingested data goes (default: beside the first bags); without --bags: a dataset that is there",
     )
     parser.add_argument("--include-failures", action="store_true", help="train on episodes marked as failed too")
+    parser.add_argument("--strict", action="store_true", help="do not train if anything is left out of any bag")
     add_to(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:0 or auto")
     parser.add_argument("--fresh", action="store_true", help="start over instead of going on with the run in --out")
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         settings=TrainSettings.from_values(vars(args)),
         dataset=args.dataset,
         include_failures=args.include_failures,
+        strict=args.strict,
         device=args.device,
         fresh=args.fresh,
         eval_episodes=args.eval_episodes,

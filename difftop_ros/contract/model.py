@@ -138,6 +138,8 @@ class Contract(Section):
                 f"the position of commanded joints {lacking} is measured by no joint_state observation; without it a "
                 "command cannot be checked: add the joints, and 'position' to its fields"
             )
+        if "action" in self.observations:
+            raise ValueError("an observation is called 'action', as datasets call the commands; give it another name")
         unknown = sorted(set(self.sim.cameras) - set(self.observations))
         if unknown:
             raise ValueError(f"sim.cameras names {unknown}, which are not observations {sorted(self.observations)}")

@@ -27,7 +27,8 @@ from difftop_ros.sim.robot import SimulatedRobot
 class TrainingJob:
     """What to train from what. bags: rosbag2 folders, or folders of them; out: the model folder to write.
 
-    dataset: where ingested data goes, None for beside the first bags. eval_episodes: starts after the training, 0 for
+    dataset: where ingested data goes, None for beside the first bags. strict: refuse if anything of the bags is left
+    out. eval_episodes: starts after the training, 0 for
     none; task: on which, None for the contract's. made_by: for the model card, the command that started this.
     """
 
@@ -37,6 +38,7 @@ class TrainingJob:
     settings: TrainSettings
     dataset: Path | None = None
     include_failures: bool = False
+    strict: bool = False
     device: str = "auto"
     fresh: bool = False
     eval_episodes: int = 20
@@ -105,8 +107,8 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
         if stop():
             raise Stopped(f"stopped after bag {done} of {total}, kept in {folder}")
 
-    ingest(bags, job.contract, folder, progress=tell)
-    episodes = EpisodeDataset(folder, include_failures=job.include_failures)
+    ingest(bags, job.contract, folder, strict=job.strict, progress=tell)
+    episodes = _opened(folder, job)
     left_out = f" ({episodes.failures} marked as failed left out)" if episodes.failures else ""
     summary = f"{_counted(episodes, job)}{left_out}{_broken(episodes)}, in {folder}"
     report(Progress("ingest", len(bags), len(bags), summary))
@@ -115,7 +117,7 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
 
 def _ready_dataset(job: TrainingJob, report: Report) -> EpisodeDataset:
     assert job.dataset is not None  # a job has one or the other
-    episodes = EpisodeDataset(job.dataset, include_failures=job.include_failures)
+    episodes = _opened(job.dataset, job)
     if episodes.contract.data_sha256() != job.contract.data_sha256():
         raise UserError(
             f"'{job.dataset}' was made under contract '{episodes.contract.name}', whose rates, command or observations "
@@ -123,6 +125,13 @@ def _ready_dataset(job: TrainingJob, report: Report) -> EpisodeDataset:
         )
     summary = f"{_counted(episodes, job)}{_broken(episodes)}, in {job.dataset}"
     report(Progress("ingest", 0, 0, summary))
+    return episodes
+
+
+def _opened(folder: Path, job: TrainingJob) -> EpisodeDataset:
+    episodes = EpisodeDataset(folder, include_failures=job.include_failures)
+    if job.strict and episodes.broken:
+        raise UserError(f"strict:{_broken(episodes)} in {folder}; delete the dataset and ingest again")
     return episodes
 
 

@@ -101,6 +101,11 @@ class JointEncoder(nn.Module):
         return self.net(joints)
 
 
+def _part(key: str) -> str:
+    """Name of the encoder of an observation; nn.ModuleDict refuses the names of its own methods, such as 'values'."""
+    return f"{key}:" if hasattr(nn.ModuleDict(), key) else key  # no key has a colon
+
+
 class ObservationEncoder(nn.Module):
     """One encoder per observation key, applied to each of the `obs_steps` frames, concatenated, then projected.
 
@@ -127,13 +132,15 @@ class ObservationEncoder(nn.Module):
         self.encoders = nn.ModuleDict()
         for key, (kind, shape) in spec.items():
             if kind == "vector":
-                self.encoders[key] = JointEncoder(shape[0], feature)
+                self.encoders[_part(key)] = JointEncoder(shape[0], feature)
             elif kind == "cloud":
-                self.encoders[key] = PointCloudEncoder(shape[1], point_widths, keypoints, feature)
+                self.encoders[_part(key)] = PointCloudEncoder(shape[1], point_widths, keypoints, feature)
             elif image == "resnet18":
-                self.encoders[key] = ResNet18Encoder(shape[2], feature)
+                self.encoders[_part(key)] = ResNet18Encoder(shape[2], feature)
             else:
-                self.encoders[key] = ImageEncoder(shape[2], image_widths, 2 * keypoints, feature, image_sharpness)
+                self.encoders[_part(key)] = ImageEncoder(
+                    shape[2], image_widths, 2 * keypoints, feature, image_sharpness
+                )
         if fused:
             self.fuse = nn.Sequential(
                 nn.Linear(self.frame_size * obs_steps, features), nn.LayerNorm(features), nn.SiLU()
@@ -142,8 +149,8 @@ class ObservationEncoder(nn.Module):
     def streams(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """obs[key] (B, obs_steps, ...) normalised float -> per key (B, obs_steps, feature)."""
         features = []
-        for key, encoder in self.encoders.items():
-            frames = obs[key]
+        for key in self.kinds:
+            encoder, frames = self.encoders[_part(key)], obs[key]
             batch, steps = frames.shape[:2]
             flat = frames.flatten(0, 1)
             if self.kinds[key] == "image":

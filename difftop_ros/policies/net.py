@@ -30,7 +30,10 @@ from difftop_ros.trajopt import Solution, Status
 
 
 class PolicyNet(nn.Module):
-    """Encoder and base; the base is the policy: bc, bc_rnn, ibc, diffusion. Refining policies build on it."""
+    """Encoder and base; the base is the policy: bc, bc_rnn, ibc, diffusion. Refining policies build on it.
+
+    asked: the scaled chunk (B, H, A) that the networks gave last, before it was brought into its box.
+    """
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__()
@@ -58,6 +61,7 @@ class PolicyNet(nn.Module):
         )
         sizes = Sizes(config.features, self.encoder.frame_size, *self.shape)
         self.base: Decoder = decoder(sizes, config.decoder)
+        self.asked: Tensor | None = None
         # padding past an episode's end means "stay there" for positions and nothing for rates
         self.padding_counts = contract.command.mode == "position"
 
@@ -72,7 +76,9 @@ class PolicyNet(nn.Module):
         if box is None:
             ones = encoding.frames.new_ones(len(encoding.frames), *self.shape)
             box = (-ones, ones)
-        return self.base.sample(encoding, box, noise or Noise(0))
+        chunk = self.base.sample(encoding, box, noise or Noise(0))
+        self.asked = chunk.detach()
+        return chunk
 
     def plan(
         self,

@@ -27,6 +27,7 @@ from difftop_ros.policies.net import PolicyNet, make_net
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT, NOVELTY = "model.safetensors", "config.yaml", "contract.yaml", "novelty.safetensors"
+ROUNDING = 1e-6  # share of a joint's range
 UNKNOWN = Score(-1.0, "")
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
 
@@ -83,11 +84,13 @@ class Policy:
             solution = self.net.plan(encoding, origin, warm, iterations, deadline_ms, noise, added)
             status = solution.statuses()[0]
             actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()
+            outside = self._outside(origin)
         low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
         done = time.perf_counter()
         return PlanResult(
             # the solver's box is in float32: rounding may leave a bound by one unit in the last place
             actions=np.clip(actions, low, high),
+            outside=outside,
             status=status.name,
             message=status.sentence,
             iterations=int(solution.iterations[0]),
@@ -99,6 +102,14 @@ class Policy:
             novelty=novelty.value,
             novelty_of=novelty.of,
         )
+
+    def _outside(self, origin: Tensor) -> float:
+        """How far what the networks asked for lies outside the contract's bounds: largest share of a joint's range."""
+        assert self.net.asked is not None  # every plan begins with the base's chunk
+        asked = self.net.scaler.unscale(self.net.asked, origin)[0].double().cpu().numpy()
+        low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
+        outside = float((np.maximum(asked - high, low - asked) / (high - low)).max())
+        return outside if outside > ROUNDING else 0.0
 
     def _added(self, terms: Sequence[CostTerm], origin: Tensor) -> list[Added]:
         """The terms as costs of scaled actions, with the scale among their data."""

@@ -43,7 +43,9 @@ class ResidualNet(PolicyNet):
         """As PolicyNet.plan; the correction is one step, there is nothing to warm-start or cut short."""
         box = self.scaler.bounds(origin)
         base = self.base_chunk(encoding, box, noise)
-        return chosen(clamped(base if iterations == 0 else self.corrected(encoding, base), box))
+        chunk = base if iterations == 0 else self.corrected(encoding, base)
+        self.asked = chunk.detach()
+        return chosen(clamped(chunk, box))
 
     def learn(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """The base's own loss and the squared error of the corrected chunk, which does not reach the base."""

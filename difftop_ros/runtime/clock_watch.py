@@ -14,7 +14,7 @@ STANDS_S = 1.0  # of wall time without simulated time going on
 JUMP_S = 0.2  # of simulated time beyond what has passed
 BACK_S = 0.05  # of simulated time that goes back, where less is jitter
 JUMP_STEPS = 3.0  # and so many usual steps: a clock of few messages goes in large ones
-JITTER_MS = 15.0  # half of what 80 % of the messages are apart from even running
+JITTER_MS = 15.0  # see jitter_ms
 LONG_S = 5.0  # that a jump is told
 SPAN_S = 2.0  # of messages that are looked at
 FEWEST = 10  # messages for a judgement
@@ -63,13 +63,16 @@ class ClockWatch:
         return walls, sims
 
     def jitter_ms(self) -> float:
-        """How unevenly it runs [ms]: half of what 80 % of the messages' times are apart from a straight line."""
+        """How unevenly it runs [ms]: by how much messages' times are off, from the steps of 80 % of them.
+
+        By steps, so that a simulation that changes its speed, or is paused, does not seem uneven.
+        """
         if len(self._seen) < FEWEST:
             return 0.0
         walls, sims = self._arrays()
-        slope, offset = np.polyfit(walls, sims, 1) if walls[-1] > 0 else (1.0, 0.0)
-        low, high = np.percentile(sims - slope * walls - offset, (10, 90))
-        return float(high - low) / 2 * 1e3
+        rate = (sims[-1] - sims[0]) / max(walls[-1] - walls[0], 1e-3)
+        low, high = np.percentile(np.diff(sims) - rate * np.diff(walls), (10, 90))
+        return float(high - low) / 2 / np.sqrt(2) * 1e3
 
     def finding(self, wall_s: float) -> str:
         """What is odd at `wall_s` [s], '' if nothing is."""

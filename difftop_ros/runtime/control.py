@@ -234,7 +234,7 @@ class ControlLoop:
         # Position mode rests at the last command, which keeps a grasp and does not sag. Only when the robot did not
         # follow is the last command the wrong place: then it goes back to where the robot is, slowly and only where
         # that has been believed for a while.
-        back = self._supervisor.kind == "tracking" and self._sure >= SURE and not self._stopping.is_set()
+        back = self._supervisor.began_by == "tracking" and self._sure >= SURE and not self._stopping.is_set()
         values = self._towards(reading.position) if back else self._shaper.stop()
         self._way = self._way if back else None
         return Proposal(self._gate.limits.names, values, None, reading.position, reading.age_ms)

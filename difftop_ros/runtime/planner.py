@@ -92,6 +92,7 @@ class PlannerLoop:
         on_result: Callable[[PlanResult, TimedPlan | None], None],
         max_plan_excess: float = 0.0,
         max_novelty: float = 0.0,
+        max_outside: float = 0.0,
         streams_ready: Callable[[], bool] = lambda: True,
         grace_s: float = 1.0,
     ) -> None:
@@ -99,6 +100,7 @@ class PlannerLoop:
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
         self._on_result, self._max_excess, self._max_novelty = on_result, max_plan_excess, max_novelty
+        self._max_outside = max_outside
         self._streams_ready, self._grace_s = streams_ready, grace_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,7 +108,8 @@ class PlannerLoop:
         self.fresh = threading.Event()
         self.failure = ""
         self.sequence = 0
-        self.accepted = self.refused = self.slowed = 0
+        self.accepted = self.refused = self.slowed = self.clipped = 0
+        self.outside = 0.0  # the largest of all plans
         self.verdict = PlanVerdict(())
 
     def start(self) -> None:
@@ -175,6 +178,8 @@ class PlannerLoop:
         try:
             result = replace(self._work(self._warm_start), sequence=self.sequence)
             plan, novel = self._timed(result), self._novel(result)
+            self.clipped += result.outside > 0
+            self.outside = max(self.outside, result.outside)
             kind, refusal = ("observation", novel) if novel else ("plan", self._refusal(result, plan))
             slowed = "" if refusal else self.verdict.slowed
             result = replace(result, message="; ".join(filter(None, (result.message, slowed))))
@@ -215,6 +220,11 @@ class PlannerLoop:
         reason = plan_fault(plan, self._limits, self._horizon)
         if not reason and result.status == REFUSED_STATUS:
             reason = f"the solver found no finite cost: {result.message or 'check the observation'}"
+        if not reason and result.outside > self._max_outside > 0:
+            reason = (
+                f"the policy asks for {result.outside:.2g} times a joint's range outside its bounds, max_outside is "
+                f"{self._max_outside:g}; check the model, and that the contract is the one it was trained under"
+            )
         if not reason:
             self.verdict = judge_plan(plan, self._limits, self._plans.newest, self._source.now_ns())
             reason = self.verdict.refusal(self._max_excess)

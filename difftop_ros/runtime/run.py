@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -50,6 +51,7 @@ class RunSettings:
     max_plan_age_ms: float
     max_plan_excess: float
     max_novelty: float
+    max_outside: float
     tracking_s: float
     resume_after_frames: int
     max_failures: int
@@ -107,6 +109,7 @@ class Run:
             work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
             period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
             on_result=self._take, max_plan_excess=settings.max_plan_excess, max_novelty=settings.max_novelty,
+            max_outside=settings.max_outside,
             streams_ready=Renewed(streams),
         )  # fmt: skip
         self.control = ControlLoop(
@@ -184,7 +187,8 @@ class Run:
         control, report = self.control, self.control.report
         p50, p99, worst = control.lateness_ms.percentiles(50, 99, 100)
         shown: dict[str, Any] = {
-            "hold_reason": self.supervisor.reason, "ticks": report.ticks, "ticks_lost": report.ticks_lost,
+            "hold_reason": self.supervisor.reason, "held_s": self.supervisor.held_s(time.monotonic()),
+            "hold_began_by": self.supervisor.began_by, "ticks": report.ticks, "ticks_lost": report.ticks_lost,
             "commands_published": report.published, "lateness_p50_ms": p50, "lateness_p99_ms": p99,
             "lateness_max_ms": worst, "hold_kind": self.supervisor.kind, "readings_doubted": self._joints.doubts,
             "last_doubt": self._joints.last_doubt.reason, "plan_age_ms": report.plan_age_ms,
@@ -195,6 +199,7 @@ class Run:
         shown |= {"plans": self.planner.accepted, "plan_attempts": self.planner.sequence}
         nearest = self.planner.verdict.worst
         shown |= {"plans_refused": self.planner.refused, "plans_slowed": self.planner.slowed,
+                  "plans_clipped": self.planner.clipped, "outside_worst": self.planner.outside,
                   "plan_worst": "" if nearest is None else str(nearest)}  # fmt: skip
         result = self.result
         if result is not None and result.status:

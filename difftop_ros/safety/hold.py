@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+PRESENT_S = 0.5  # for which a reason that is not given again stands before another
+
 
 class HoldSupervisor:
-    """Follow or hold: the first reason stands until the hold ends, and frequent holds exhaust the node's patience.
+    """Follow or hold; what keeps it holding is told, and frequent holds exhaust the node's patience.
 
-    Used from the planner, control and executor threads. Times are seconds of any monotonic clock.
+    A reason stands as long as it is given again and again; when it is not, another that is takes its place. Used from
+    the planner, control and executor threads. Times are seconds of any monotonic clock.
     """
 
     def __init__(self, resume_after: int, max_failures: int, window_s: float) -> None:
         self._resume_after, self._max_failures, self._window_s = resume_after, max_failures, window_s
         self._lock = threading.Lock()
-        self._reason = ""
-        self._kind = ""
+        self._reason = self._kind = self._began_by = ""
+        self._renewed = self._since = 0.0
         self._good = 0
         self._entries: deque[float] = deque()
         self._exhausted = ""
@@ -26,8 +29,11 @@ class HoldSupervisor:
         with self._lock:
             self._good = 0
             if self._reason:
+                if kind == self._kind or now - self._renewed > PRESENT_S:
+                    self._reason, self._kind, self._renewed = reason, kind, now
                 return False
-            self._reason, self._kind = reason, kind
+            self._reason, self._kind, self._renewed = reason, kind, now
+            self._began_by, self._since = kind, now
             self._entries.append(now)
             while self._entries and self._entries[0] < now - self._window_s:
                 self._entries.popleft()
@@ -45,7 +51,7 @@ class HoldSupervisor:
             self._good += 1
             if self._good < self._resume_after:
                 return False
-            self._reason = self._kind = ""
+            self._reason = self._kind = self._began_by = ""
             self._good = 0
             return True
 
@@ -56,13 +62,22 @@ class HoldSupervisor:
 
     @property
     def reason(self) -> str:
-        """Why the robot holds, '' while it follows its plan. The first writer of a hold wins."""
+        """Why the robot holds now, '' while it follows its plan."""
         return self._reason
 
     @property
     def kind(self) -> str:
-        """Which check began the hold ('tracking', 'plan age', …), '' while following."""
+        """Of which kind `reason` is ('tracking', 'plan age', …), '' while following."""
         return self._kind
+
+    @property
+    def began_by(self) -> str:
+        """Of which kind the reason was that began the hold, '' while following."""
+        return self._began_by
+
+    def held_s(self, now: float) -> float:
+        """For how long it has been holding [s], 0 while following."""
+        return now - self._since if self._reason else 0.0
 
     @property
     def exhausted(self) -> str:

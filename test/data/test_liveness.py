@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -52,7 +53,7 @@ def feed(
 
 
 def findings(watch: StreamWatch, now: float, wall: float = 1.0) -> str:
-    return "; ".join(watch.findings(now, now * wall).values())
+    return "; ".join(trouble.text for trouble in watch.troubles(now, now * wall))
 
 
 def test_steady_streams_have_nothing_wrong_and_their_rates_are_told() -> None:
@@ -61,13 +62,13 @@ def test_steady_streams_have_nothing_wrong_and_their_rates_are_told() -> None:
     feed(watch, 10.0, 20.0)
     watch.begin(20.0, 20.0)
     feed(watch, 20.0, 24.0)
+    assert watch.rates(24.0)["'/joint_states'"] == pytest.approx(100, abs=3)
     assert findings(watch, 24.4) == "", "a stream of 2 Hz is not silent after .4 s"
     account = watch.account(24.01, 24.01)
     assert account["stopped"] == {}
     assert account["streams"]["/joint_states"]["count"] == pytest.approx(400, abs=2)
     assert account["streams"]["/points"]["rate_hz"] == pytest.approx(2, abs=0.1)
     assert "/settings" not in account["streams"]
-    assert watch.rates(24.0)["'/joint_states'"] == pytest.approx(100, abs=3)
 
 
 def test_each_of_two_drivers_on_one_topic_is_followed() -> None:
@@ -103,7 +104,8 @@ def test_a_fraction_of_the_usual_rate_is_told(rate: float, told: bool) -> None:
     said = findings(watch, 12.0)
     assert ("has slowed down" in said) == told
     if told:
-        assert f"'/joint_states' has slowed down to {rate:.0f} Hz; it had 100 Hz" in said
+        found = re.search(r"'/joint_states' has slowed down to (\d+) Hz; it had 100 Hz", said)
+        assert rate - 1 <= int(found[1]) <= rate
     feed(watch, 12.0, 14.0)
     assert findings(watch, 14.0) == ""
     assert ("slowest_hz" in watch.account(14.0, 14.0)["streams"]["/joint_states"]) == told
@@ -114,17 +116,18 @@ def test_time_that_stands_still_does_not_hide_dead_streams() -> None:
     feed(watch, 0.0, 5.0)
     watch.begin(5.0, 5.0)
     feed(watch, 5.0, 8.0)
-    assert watch.findings(8.0, 9.0) == {}
-    assert len(watch.findings(8.0, 12.0)) == 3, "a simulation that was killed: 4 s of wall time without a message"
+    assert watch.troubles(8.0, 9.0) == []
+    assert {trouble.kind for trouble in watch.troubles(8.0, 12.0)} == {"stopped"}
+    assert len(watch.troubles(8.0, 12.0)) == 3, "a simulation that was killed: 4 s of wall time without a message"
 
 
 def test_a_slow_simulation_and_a_clock_that_begins_anew_are_not_dead_streams() -> None:
     watch = StreamWatch(CONTRACT)
     feed(watch, 100.0, 105.0, wall=5.0)
     watch.begin(0.0, 525.0)
-    assert watch.findings(0.2, 525.2) == {}
+    assert watch.troubles(0.2, 525.2) == []
     feed(watch, 0.0, 3.0, wall=5.0)
-    assert watch.findings(3.0, 15.0) == {}
+    assert watch.troubles(3.0, 15.0) == []
 
 
 def test_whatever_stands_in_a_mark_is_read() -> None:

@@ -26,7 +26,8 @@ from difftop_ros.safety.checks import DEFAULT_CHECKS
 TOPIC = "/joints"
 SETTINGS: dict[str, Any] = {
     "deadline_ms": 20.0, "planner_rate_hz": 0.0, "sync_ms": 100.0, "blend_ms": 50.0, "lookahead_ms": 0.0,
-    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "max_novelty": 3.0, "tracking_s": 60.0,
+    "checks": DEFAULT_CHECKS, "max_plan_age_ms": 2000.0, "max_plan_excess": 0.0, "max_novelty": 3.0,
+    "max_outside": 0.5, "tracking_s": 60.0,
     "resume_after_frames": 1, "max_failures": 3, "failure_window_s": 10.0, "max_overruns": 50,
 }  # fmt: skip
 CONTRACT = """
@@ -52,7 +53,7 @@ class Worker:
         self.facts = PolicyFacts(1, 4, contract)
         self.want = want
         self.fault = ""
-        self.novelty = -1.0
+        self.novelty, self.outside = -1.0, 0.0
 
     def reset(self) -> None: ...
 
@@ -63,7 +64,12 @@ class Worker:
     def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         self.observe(request)
         assert deadline_ms == 20.0
-        seen = {"novelty": self.novelty, "novelty_of": "camera colours", "stamp_ns": request.times_ns[-1]}
+        seen = {
+            "outside": self.outside,
+            "novelty": self.novelty,
+            "novelty_of": "camera colours",
+            "stamp_ns": request.times_ns[-1],
+        }
         return PlanResult(np.full((4, 2), self.want), "CONVERGED", solve_ms=1.0, **seen)
 
 
@@ -209,6 +215,27 @@ def test_an_observation_unlike_those_of_training_holds(novelty: float, most: flo
     assert result.refusal == (sentence if held else "") and (plan is None) == held
     robot.until(lambda: robot.results[-1][0].novelty == 0.5 and not run.supervisor.holding)
     assert run.planner.refused == 0, "the plan is not to blame"
+    run.stop()
+
+
+def test_a_policy_that_asks_for_what_no_joint_can_do_is_refused_and_lesser_excess_is_counted(robot: Robot) -> None:
+    run = robot.make()
+    run.start()
+    robot.until(lambda: run.planner.accepted)
+    assert run.figures()["plans_clipped"] == 0
+    robot.worker.outside = 0.2
+    robot.until(lambda: run.figures()["plans_clipped"] > 2)
+    assert not run.supervisor.holding
+    robot.worker.outside = 1e9
+    robot.until(lambda: run.supervisor.holding)
+    assert run.supervisor.reason == (
+        "the policy asks for 1e+09 times a joint's range outside its bounds, max_outside is 0.5; check the model, and "
+        "that the contract is the one it was trained under"
+    )
+    robot.worker.outside = 0.0
+    robot.until(lambda: not run.supervisor.holding)
+    assert run.planner.refused > 0
+    assert run.figures()["outside_worst"] == 1e9
     run.stop()
 
 

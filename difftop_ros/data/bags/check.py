@@ -106,6 +106,8 @@ def _check_observation(
 
 def _age_text(timing: Timing) -> str:
     ages = timing.ages_ms()
+    if timing.other_clock():
+        return ", stamped by another clock than the recorder's"
     return f", {np.median(ages):.0f} ms old when received" if ages.size else ""
 
 
@@ -124,7 +126,13 @@ def _check_timing(contract: Contract, key: str, timing: Timing, live: bool) -> l
         return found
     age = float(np.median(ages))
     # In a bag the recorder's clock may rightly be another one (wall time beside simulated time).
-    if live and (age > obs.max_age_ms or age < -1000):
+    if live and timing.other_clock():
+        found.append(Finding(
+            "error", key,
+            f"messages on '{obs.topic}' are stamped by another clock, {age / 1e3:.0f} s from the time they come; use "
+            "simulated time, synchronise the clocks, or set the contract's clock to 'receive'",
+        ))  # fmt: skip
+    elif live and (age > obs.max_age_ms or age < -1000):
         found.append(Finding(
             "error", key,
             f"messages on '{obs.topic}' are {age:.0f} ms old when they come (max_age_ms {obs.max_age_ms:g}); "

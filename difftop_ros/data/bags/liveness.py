@@ -25,6 +25,15 @@ FEWEST = 4  # messages in that, for a rate to be judged
 SECONDS = 60  # of counts from which the usual rate is taken
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with a stream: its name as in `StreamWatch.rates`, 'stopped' or 'slow', and a sentence."""
+
+    stream: str
+    kind: str
+    text: str
+
+
 @dataclass
 class _Stream:
     """What is known of one stream. Times are seconds of the recording's clock but `wall_s`, which is steady."""
@@ -130,16 +139,18 @@ class StreamWatch:
                     found[name] = round(passed, 2)
         return found
 
-    def findings(self, now_s: float, wall_s: float) -> dict[str, str]:
-        """What is wrong now, a sentence for each stream that it is wrong with; slowness is kept for the mark."""
+    def troubles(self, now_s: float, wall_s: float) -> list[Trouble]:
+        """What is wrong now, at most one for each stream; slowness is kept for the mark."""
         stopped = self.stopped(now_s, wall_s)
-        found = {name: f"{name} sent nothing for {passed:.1f} s" for name, passed in stopped.items()}
+        found = [Trouble(name, "stopped", f"{name} sent nothing for {s:.1f} s") for name, s in stopped.items()]
         for name, stream in self._streams.items():
             usual, rate = stream.usual_hz(), stream.rate_hz(now_s)
             settled = self._begun_s is None or now_s - self._begun_s > SPAN_S
-            if name not in stopped and usual * SPAN_S >= FEWEST and rate < SLOW * usual and settled:
+            goes_on = stream.last_s is not None and (now_s - stream.last_s) * rate < 2  # else it may have stopped
+            if name not in stopped and usual * SPAN_S >= FEWEST and rate < SLOW * usual and settled and goes_on:
                 stream.slowest_hz = min(stream.slowest_hz, rate)
-                found[name] = f"{name} has slowed down to {rate:.0f} Hz; it had {usual:.0f} Hz"
+                text = f"{name} has slowed down to {rate:.0f} Hz; it had {usual:.0f} Hz"
+                found.append(Trouble(name, "slow", text))
         return found
 
     def account(self, now_s: float, wall_s: float) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from difftop_ros.data.bags.chunks import McapFile, told, verified
 from difftop_ros.data.bags.salvage import SalvageReader, define
 from difftop_ros.data.bags.topics import TopicInfo, topic_finding
 from difftop_ros.data.errors import BagError
@@ -80,16 +81,16 @@ class _WholeReader:
 
 
 class Bag:
-    """An open recording. topics: topic -> TopicInfo; salvaged: '' or a sentence on what was recovered of a broken one.
+    """An open recording. topics: topic -> TopicInfo; salvaged: '' or a sentence on what is used of a broken one.
 
-    Use as a context manager, through `open_bag`.
+    cut: its end is missing, as opposed to damage within it. Use as a context manager, through `open_bag`.
     """
 
-    def __init__(self, path: Path, reader: _Reader, salvaged: str = "") -> None:
+    def __init__(self, path: Path, reader: _Reader, salvaged: str = "", cut: bool = False) -> None:
         self.path = path
         self.name = path.name if path.is_dir() else path.stem
         self.topics = reader.topics
-        self.salvaged = salvaged
+        self.salvaged, self.cut = salvaged, cut
         self._reader = reader
 
     @property
@@ -211,6 +212,12 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
     for paths in attempts:
         try:
             bag = Bag(path, _WholeReader(paths))
+            checked = [(file, verified(file)) for file in files if file.suffix == ".mcap"]
+            if any(found.damages or found.cut for _, found in checked):
+                return _around_damage(path, files, checked)
+            altered = [file.name for file, found in checked if found.altered]
+            if altered:
+                bag.salvaged = f"bag '{path}' is not as it was written: the checksum of {altered} does not fit"
             if bag.message_count or not files:
                 return bag
             # A summary may leave its channels out; they are in the file all the same.
@@ -227,9 +234,21 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
             f"bag '{path}' is broken ({cause}) and nothing could be recovered from {[f.name for f in files]}; "
             "record it again"
         )
-    recovered = sum(info.count for info in reader.topics.values())
-    what = f"{recovered} messages on {len(reader.topics)} topics were recovered"
-    return Bag(path, reader, f"bag '{path}' was cut short ({cause}); {what}")
+    return Bag(path, reader, f"bag '{path}' was cut short ({cause}); {_recovered(reader)}", cut=True)
+
+
+def _around_damage(path: Path, files: list[Path], checked: list[tuple[Path, McapFile]]) -> Bag:
+    """What is left of a bag whose files are whole but for damage within them."""
+    where = "; ".join(f"in {file.name} {told(found.damages)}" for file, found in checked if found.damages)
+    reader = SalvageReader(files)
+    cut = any(found.cut for _, found in checked)
+    ends = "" if not cut else " and cut short"
+    return Bag(path, reader, f"bag '{path}' is damaged{ends}: {where}; {_recovered(reader)}", cut)
+
+
+def _recovered(reader: SalvageReader) -> str:
+    count = sum(info.count for info in reader.topics.values())
+    return f"{count} messages on {len(reader.topics)} topics were recovered"
 
 
 def _compressed(path: Path) -> bool:

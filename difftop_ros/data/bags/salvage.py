@@ -1,6 +1,6 @@
-"""Reads what is left of recordings that were cut short: mcap without its footer, sqlite3 with missing pages.
+"""Reads what is left of recordings that are damaged or cut short: mcap without its footer, sqlite3 with missing pages.
 
-A file is read from its start to the first byte that makes no sense. Whole recordings are read by reader.py.
+How an mcap file is read round what is wrong in it, is in chunks.py. Whole recordings are read by reader.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mcap.records import Channel, Message, Schema
-from mcap.stream_reader import StreamReader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from difftop_ros.data.bags.chunks import McapFile
 from difftop_ros.data.bags.topics import TopicInfo
 
 _IDL_RULE = "=" * 80 + "\n"
@@ -53,24 +53,15 @@ class SalvageReader:
     def _mcap(self, file: Path) -> Iterator[tuple[str, int, bytes]]:
         schemas: dict[int, Schema] = {}
         topics: dict[int, str] = {}
-        with file.open("rb") as stream:
-            records = StreamReader(stream).records
-            while True:
-                try:
-                    record = next(records, None)
-                # A cut may fall anywhere: short reads, lengths of gigabytes, half a zstd frame. All end the reading.
-                except Exception:
-                    return
-                if record is None:
-                    return
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                    self._define(record.name, record.encoding, record.data.decode("utf-8", "replace"))
-                elif isinstance(record, Channel) and record.schema_id in schemas:
-                    topics[record.id] = record.topic
-                    self._types[record.topic] = schemas[record.schema_id].name
-                elif isinstance(record, Message) and record.channel_id in topics:
-                    yield topics[record.channel_id], record.log_time, record.data
+        for record in McapFile(file).records():
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+                self._define(record.name, record.encoding, record.data.decode("utf-8", "replace"))
+            elif isinstance(record, Channel) and record.schema_id in schemas:
+                topics[record.id] = record.topic
+                self._types[record.topic] = schemas[record.schema_id].name
+            elif isinstance(record, Message) and record.channel_id in topics:
+                yield topics[record.channel_id], record.log_time, record.data
 
     def _sqlite(self, file: Path) -> Iterator[tuple[str, int, bytes]]:
         connection = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)

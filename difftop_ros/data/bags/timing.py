@@ -11,6 +11,8 @@ from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.errors import BagError
 from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
+OTHER_CLOCK_MS = 60_000.0  # between a header stamp and the reception: two clocks, not a way
+
 
 @dataclass
 class Timing:
@@ -49,6 +51,18 @@ class Timing:
         """Time from header stamp to reception [ms], float64 (n,); empty without headers."""
         return (np.array(self.received[: len(self.stamps)]) - np.array(self.stamps)) / 1e6
 
+    def age_text(self) -> str:
+        """Median and largest age [ms], 'other clock' where they cannot be ages, '-' without headers."""
+        ages = self.ages_ms()
+        if not ages.size:
+            return "-"
+        return "other clock" if self.other_clock() else f"{np.median(ages):.1f} / {ages.max():.1f}"
+
+    def other_clock(self) -> bool:
+        """Whether stamps are further from reception than any way is long: simulated time, or sent once long before."""
+        ages = self.ages_ms()
+        return bool(ages.size) and abs(float(np.median(ages))) > OTHER_CLOCK_MS
+
     def _times(self) -> np.ndarray:
         return np.array(self.stamps or self.received, np.int64)
 
@@ -77,7 +91,10 @@ def _has_header(bag: Bag, raw: bytes, topic: str) -> bool:
         return False
 
 
-TIMING_NOTE = "age: from header stamp to reception, median / largest; gap: longest time without a message"
+TIMING_NOTE = (
+    "age: from header stamp to reception, median / largest, or 'other clock' where the recorder's is not theirs; "
+    "gap: longest time without a message"
+)
 
 
 def timing_rows(kinds: dict[str, str], timings: dict[str, Timing]) -> list[dict[str, Any]]:
@@ -86,7 +103,6 @@ def timing_rows(kinds: dict[str, str], timings: dict[str, Timing]) -> list[dict[
     for topic in sorted(kinds):
         timing = timings.get(topic, Timing())
         gap, at = timing.largest_gap()
-        ages = timing.ages_ms()
         rows.append(
             {
                 "topic": topic,
@@ -95,7 +111,7 @@ def timing_rows(kinds: dict[str, str], timings: dict[str, Timing]) -> list[dict[
                 "gap ms": gap,
                 "at s": at,
                 "jitter": timing.jitter_ms(),
-                "age ms": f"{np.median(ages):.1f} / {ages.max():.1f}" if ages.size else "-",
+                "age ms": timing.age_text(),
                 "type": kinds[topic],
             }
         )

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.files import write_json
 
 FLUSH_S = 0.5
+CHECKSUM_AT = 9 + 24  # bytes into a chunk's record: opcode and length, two times, the uncompressed size
 QUEUE_LENGTH = 4096  # messages; a full queue makes the subscriber wait instead of losing what DDS still holds
 
 
@@ -98,6 +100,7 @@ class EpisodeBag:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._writer.open()
+            _write_checksums(self._writer.storage)
             self._save_attributes()
         except OSError as error:
             raise RecorderError(f"cannot record into '{folder}': {error.strerror}; give a writable folder") from error
@@ -176,6 +179,21 @@ class EpisodeBag:
 
     def _save_attributes(self) -> None:
         write_json(self.folder / EPISODE_FILE, self.attributes)
+
+
+def _write_checksums(storage: Any) -> None:
+    """Let each chunk of an mcap storage have its checksum, which rosbags leaves at 0: damage is noticed by it."""
+    close_chunk = storage.close_chunk
+
+    def close_with_checksum() -> None:
+        begin, checksum = storage.bio.tell(), zlib.crc32(storage.chunk.bio.getbuffer())
+        close_chunk()
+        end = storage.bio.seek(0, os.SEEK_CUR)
+        storage.bio.seek(begin + CHECKSUM_AT)
+        storage.bio.write(checksum.to_bytes(4, "little"))
+        storage.bio.seek(end)
+
+    storage.close_chunk = close_with_checksum
 
 
 def next_folder(out: Path, name: str) -> Path:

@@ -37,13 +37,19 @@ Progress = Callable[[int, int, BagResult], None]
 
 
 def ingest(
-    bags: Iterable[str | Path], contract: Contract, out_dir: str | Path, *, progress: Progress | None = None
+    bags: Iterable[str | Path],
+    contract: Contract,
+    out_dir: str | Path,
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
 ) -> IngestReport:
     """Make (or bring up to date) the dataset in `out_dir` from exactly these bags; see bags.find_bags for folders.
 
     A bag ingested before, unchanged, under the same contract is taken from the cache. A bag that cannot be used is
     skipped and its reason reported. progress(done, total, result) is called after each bag. Raises DatasetError when
-    `out_dir` holds a dataset of another contract, and when no bag gave an episode.
+    `out_dir` holds a dataset of another contract, when no bag gave an episode, and, if `strict`, when anything was left
+    out; what was ingested is kept then.
     """
     started = time.monotonic()
     paths = [Path(bag) for bag in bags]
@@ -61,6 +67,12 @@ def ingest(
     if not report.episodes:
         reasons = "\n".join(f"  {Path(bag.bag).name}: {bag.reason}" for bag in report.skipped)
         raise DatasetError(f"none of the {len(paths)} bags gave an episode:\n{reasons}")
+    objections = report.objections() if strict else []
+    if objections:
+        told = "\n".join(f"  {line}" for line in objections)
+        raise DatasetError(
+            f"strict: {len(objections)} things were left out; mend or move these bags, or go without strict:\n{told}"
+        )
     return report
 
 
@@ -143,7 +155,7 @@ class _BagIngest:
             )
         mark = self.bag.mark()
         self.result.success = success if mark.get("success") is None else bool(mark["success"])
-        cut = bool(self.bag.salvaged) or mark.get("complete") is False
+        cut = self.bag.cut or mark.get("complete") is False
         if cut or (self.result.success is None and mark.get("interrupted")):
             self.result.success = False
             why = stopped_before(mark.get("stopped")) or "the recording was interrupted"

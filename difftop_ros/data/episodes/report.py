@@ -71,6 +71,14 @@ class IngestReport:
         """Bags that gave no episode; `.reason` says why."""
         return [bag for bag in self.bags if bag.status == "skipped"]
 
+    def objections(self) -> list[str]:
+        """What a strict ingest refuses, a line each: every bag, message and step that was not used as recorded."""
+        found = []
+        for bag in self.bags:
+            said = bag.said or ([f"{bag.gaps} steps are left out"] if bag.gaps else [])
+            found += [f"{Path(bag.bag).name}: {text}" for text in said]
+        return found
+
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
         write_json(path, asdict(self))

@@ -54,6 +54,9 @@ PARAMETERS = (
     Parameter("max_novelty", 4.0, "Hold while an observation is farther than this from those of training: 1 is the 99 "
         "% quantile of held-out demonstrations; 0: only show it. A policy that was not calibrated tells none.",
         bounds=(0.0, 1e6), live=True),
+    Parameter("max_outside", 0.5, "Refuse a plan for which the policy's networks asked for more than this share of a "
+        "joint's range outside its bounds, as broken weights do; less is brought to the bound, counted and shown. 0: "
+        "refuse none.", bounds=(0.0, 1e6), live=True),
     Parameter("tracking_s", 0.5, "Gate, position mode: a command may be ahead of the measured position by this time at "
         "the joint's velocity limit.", bounds=(0.02, 60.0), unit="s", live=True),
     Parameter("resume_after_frames", 3, "Fresh accepted plans that end a hold.", bounds=(1, 1000), unit="plans",

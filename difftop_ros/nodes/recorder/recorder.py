@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.contract import Contract
-from difftop_ros.data.bags.liveness import StreamWatch, stopped_before
+from difftop_ros.data.bags.liveness import StreamWatch, Trouble, stopped_before
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.messages.images import PICTURES
 from difftop_ros.messages.pipeline import ObservationPipeline
@@ -40,7 +40,7 @@ class Recorder:
         self._kept: dict[str, bytes] = {}  # last message of latched topics, which later bags need too
         self._failure = ""
         self._watch = StreamWatch(contract)
-        self._warned: frozenset[str] = frozenset()
+        self._warned: dict[str, str] = {}  # stream -> kind of trouble
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
         self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
         optional = [*optional_topics(contract), self._episode_topic, *(extra or [])]
@@ -71,10 +71,10 @@ class Recorder:
         clock, wall = self.node.get_clock(), time.monotonic()
         return (clock.now().nanoseconds / 1e9 if clock.ros_time_is_active else wall), wall
 
-    def streams_wrong(self) -> dict[str, str]:
-        """Observed streams that have stopped or slowed down -> a sentence."""
+    def troubles(self) -> list[Trouble]:
+        """Observed streams that have stopped or slowed down."""
         with self._lock:
-            return self._watch.findings(*self._now())
+            return self._watch.troubles(*self._now())
 
     def rates(self) -> dict[str, float]:
         """Messages of each observed stream in the last second [Hz]."""
@@ -83,12 +83,14 @@ class Recorder:
 
     def _warn(self) -> None:
         """Name streams at once that stop while an episode is recorded, and those that come back."""
-        wrong = self.streams_wrong() if self._bag else {}
-        for name in sorted(wrong.keys() - self._warned):
-            self.node.get_logger().warning(f"while recording: {wrong[name]}")
-        for name in sorted(self._warned - wrong.keys() if self._bag else ()):
-            self.node.get_logger().info(f"while recording: {name} is as before again")
-        self._warned = frozenset(wrong)
+        found = self.troubles() if self._bag else []
+        for trouble in found:
+            if self._warned.get(trouble.stream) != trouble.kind:
+                self.node.get_logger().warning(f"while recording: {trouble.text}")
+        kinds = {trouble.stream: trouble.kind for trouble in found}
+        for stream in self._warned.keys() - kinds.keys() if self._bag else ():
+            self.node.get_logger().info(f"while recording: {stream} is as before again")
+        self._warned = kinds
 
     def _scan(self) -> None:
         self.topics.scan()

@@ -51,8 +51,9 @@ class RecorderServices:
 
     def _on_timer(self) -> None:
         """Report every second, and at once when there is something else to say."""
-        level, sentence, subject = self._health()
+        level, sentence, about = self._health()
         now = time.monotonic()
+        subject = (level, about)
         if subject != self._subject or now - self._reported >= 1.0:
             self._report(level, sentence, now - self._reported)
             self._subject, self._reported = subject, now
@@ -62,15 +63,16 @@ class RecorderServices:
         from diagnostic_msgs.msg import DiagnosticStatus
 
         recorder = self._recorder
-        findings, wrong = recorder.findings(), recorder.streams_wrong()
+        findings, troubles = recorder.findings(), recorder.troubles()
+        wrong, about = "; ".join(t.text for t in troubles), [(t.stream, t.kind) for t in troubles]
         if recorder.failure:
             return DiagnosticStatus.ERROR, recorder.failure, recorder.failure
         if findings:
             return DiagnosticStatus.ERROR, "; ".join(findings), findings
         if wrong and recorder.recording:
-            return DiagnosticStatus.ERROR, f"while recording: {'; '.join(wrong.values())}", sorted(wrong)
+            return DiagnosticStatus.ERROR, f"while recording: {wrong}", about
         if wrong:
-            return DiagnosticStatus.WARN, "; ".join(wrong.values()), sorted(wrong)
+            return DiagnosticStatus.WARN, wrong, about
         sentence = f"recording {recorder.recording}" if recorder.recording else "ready"
         return DiagnosticStatus.OK, sentence, sentence
 

@@ -16,6 +16,7 @@ from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, ingest
 
 PICTURE, JOINTS = "/camera/image_raw", "/joint_states"
+PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
 CONTRACT = f"""
 name: two_streams
 rate_hz: 20
@@ -73,15 +74,17 @@ class Robot:
         from difftop_ros.messages.images import image
         from difftop_ros.messages.types import ros_types
 
-        self._picture.publish(image(ros_types, np.full((8, 8, 3), 90, np.uint8), now, "cam"))
+        self._picture.publish(image(ros_types, PIXELS, now, "cam"))
 
     def says(self, words: str, level: bytes | None = None) -> None:
-        """Wait until the recorder's newest diagnostics have `words`."""
+        """Wait until the recorder's newest diagnostics have `words`, at that level."""
         deadline = time.monotonic() + 15
-        while not (self.told and words in self.told[-1].status[0].message):
+        while True:
+            newest = self.told[-1].status[0] if self.told else None
+            if newest and words in newest.message and level in (None, newest.level):
+                return
             assert time.monotonic() < deadline, [t.status[0].message for t in self.told[-5:]]
             time.sleep(0.01)
-        assert level is None or self.told[-1].status[0].level == level
 
     def close(self) -> None:
         self._ended.set()
