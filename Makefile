@@ -14,12 +14,13 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python tools/install_packages.py $(PIP_FLAGS)
 COLCON_BASE ?= build-colcon
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz faults pipeline lint docs colcon clean distclean
+.PHONY: help setup demo test gpu fuzz faults pipeline lint docs colcon clean distclean
 
 help:
 	@echo "make setup    system libraries, virtual environment in $(VENV), ROS messages"
 	@echo "make demo     set up, then run the shipped policy closed loop on the simulated arm over ROS 2"
 	@echo "make test     set up, then run all tests          (TESTS='test/infra -k dds' for some)"
+	@echo "make gpu      everything that takes a GPU: tests, solves, training, the node; a table (without one: says what)"
 	@echo "make fuzz     feed changed inputs to loaders and decoders  (FUZZ_ARGS='--seed 7 --inputs 5000')"
 	@echo "make faults   put faults into a running policy node and judge its commands  (FAULTS_ARGS='--only cloud --seed 7')"
 	@echo "make pipeline record demonstrations -> train -> evaluate, from nothing"
@@ -55,6 +56,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n logical $(or $(TESTS),test)
+
+gpu: setup
+	@$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)
 
 fuzz: setup
 	@$(BIN)/python -m tools.fuzz $(FUZZ_ARGS)

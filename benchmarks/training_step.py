@@ -48,7 +48,7 @@ def made_up(contract: Contract, batch: int, obs_steps: int) -> dict[str, Tensor]
 def a_step(net: PolicyNet, obs: dict[str, Tensor], actions: Tensor) -> Callable[[], None]:
     """One optimisation step, as a function."""
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4)
-    mask = torch.ones(actions.shape[:2], dtype=torch.bool)
+    mask = torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
 
     def step() -> None:
         optimiser.zero_grad()

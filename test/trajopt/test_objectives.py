@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu import needs_gpu
 from torch import Tensor
 
 from difftop_ros.trajopt import ActionChunk, LatentRollout, Problem, SolverOptions, Tracking, TrajoptError, solve
@@ -169,7 +170,7 @@ def test_an_unusable_start_is_one_sentence(start: Tensor, says: str) -> None:
         solve(problem(lambda a: -a.square().sum((1, 2))), start)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_tensors_on_two_devices_are_one_sentence() -> None:
     with pytest.raises(TrajoptError, match="context 0 is on cuda:0"):
         solve(problem(lambda a, x: -a.square().sum((1, 2)), normal(B, 2).cuda()), ZEROS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from gpu import needs_gpu
 from torch import Tensor
 
 from difftop_ros.trajopt import LatentRollout, PreparedSolver, Problem, SolverOptions, Status, TrajoptError, solve
@@ -18,7 +19,6 @@ from difftop_ros.trajopt import prepare as prepare_solver
 
 BATCH, H, A, Z = 3, 2, 2, 4
 OPTIONS = SolverOptions(iterations=8, tolerance=1e-6)
-no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 compiles = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -255,7 +255,7 @@ def test_other_shapes_and_dtypes_than_prepared_are_refused() -> None:
         prepare_solver(free, initial, OPTIONS, backend="eager")((z,), initial, reference=reference)
 
 
-@no_cuda
+@needs_gpu
 @pytest.mark.parametrize("method", ["qn", "spg", "polyak"])
 @pytest.mark.parametrize("backend", ["cuda_graph", pytest.param("compile+cuda_graph", marks=compiles)])
 def test_captured_on_cuda_is_the_plain_result_without_a_wait(method: str, backend: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from gpu import needs_gpu
 from torch import Tensor
 
 from difftop_ros.trajopt import (
@@ -144,7 +145,7 @@ def test_a_prepared_solve_follows_weights_that_change(backend: str) -> None:
         assert torch.allclose(got.final_cost, expected.final_cost, rtol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@needs_gpu
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["cuda_graph", "compile+cuda_graph"])
 def test_a_captured_solve_follows_weights_that_change(backend: str) -> None:

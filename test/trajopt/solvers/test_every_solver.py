@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from gpu import needs_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -369,7 +370,7 @@ def test_a_form_that_a_solver_does_not_take_is_an_error(method: str, form: str) 
         solve(given_problem, start, options(method, form))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@needs_gpu
 @every_dtype
 @every_case
 def test_a_cuda_device_gives_the_same(method: str, form: str, dtype: torch.dtype) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gpu import needs_gpu
 from torch import Tensor
 
 from difftop_ros.trajopt import LatentRollout, Problem, SolverOptions, Status, solve
@@ -129,7 +130,7 @@ def test_the_first_action_moves_with_the_state_by_the_riccati_gain(method: str) 
         assert (moved + gain[joint]).abs().max() < 1e-10
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_on_cuda_as_on_the_cpu(method: str) -> None:
     lqr = Lqr(seed=1)
