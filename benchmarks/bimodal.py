@@ -45,12 +45,14 @@ POLICIES: dict[str, dict[str, Any]] = {
     "bc_rnn": {"policy": "bc_rnn"},
     "ibc": {"policy": "ibc"},
     "diffusion": {"policy": "diffusion"},
+    "flow": {"policy": "flow"},
     "residual on bc": {"policy": "residual"},
     "difftop": {"policy": "difftop"},
     "difftop, 4 latent modes": {"policy": "difftop", "latent_modes": 4},
     "difftop, best of 8 latents": {"policy": "difftop", "latent_samples": 8},
     "difftop, latent dynamics": {"policy": "difftop", "dynamics": "latent"},
     "difftop on diffusion": {"policy": "difftop", "base": "diffusion"},
+    "difftop on flow": {"policy": "difftop", "base": "flow"},
 }
 RADIUS = 0.35  # of the disc around the origin [m]
 HEIGHT = 0.7  # of both ways [m]

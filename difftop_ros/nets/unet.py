@@ -38,15 +38,15 @@ class FilmBlock(nn.Module):
 class ConditionalUnet(nn.Module):
     """Noisy chunk, noise level and observation -> what the level's noise (or the clean chunk) is estimated to be.
 
-    Two resolutions of `width` and 2 `width` channels; the noise level enters as 32 sines and cosines.
+    Two resolutions of `width` and 2 `width` channels; each of `levels` noise levels enters as 32 sines and cosines.
     """
 
     LEVELS = 32
 
-    def __init__(self, actions: int, features: int, width: int) -> None:
+    def __init__(self, actions: int, features: int, width: int, levels: int = 1) -> None:
         super().__init__()
         size = 2 * width
-        self.condition = nn.Sequential(nn.Linear(features + self.LEVELS, size), nn.SiLU())
+        self.condition = nn.Sequential(nn.Linear(features + levels * self.LEVELS, size), nn.SiLU())
         self.enter = FilmBlock(actions, width, size)
         self.halve = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.low = FilmBlock(width, 2 * width, size)
@@ -55,7 +55,7 @@ class ConditionalUnet(nn.Module):
         self.out = nn.Conv1d(width, actions, 1)
 
     def forward(self, chunk: Tensor, level: Tensor, features: Tensor) -> Tensor:
-        """chunk (B, H, A), level (B,) noise step, features (B, F) -> (B, H, A)."""
+        """chunk (B, H, A), level (B,) or (B, levels) noise step, features (B, F) -> (B, H, A)."""
         condition = self.condition(torch.cat([features, self._waves(level).to(features.dtype)], dim=1))
         steps = self.enter(chunk.transpose(1, 2), condition)
         low = self.middle(self.low(self.halve(steps), condition), condition)
@@ -65,5 +65,5 @@ class ConditionalUnet(nn.Module):
     def _waves(self, level: Tensor) -> Tensor:
         half = self.LEVELS // 2
         rates = torch.exp(-math.log(1e4) * torch.arange(half, device=level.device) / (half - 1))
-        angles = level.float()[:, None] * rates
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
+        angles = level.to(rates)[..., None] * rates
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)

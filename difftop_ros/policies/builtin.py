@@ -19,7 +19,7 @@ class BcOptions(DecoderOptions):
     """Behaviour cloning: a perceptron from the features to the chunk."""
 
     name = "bc"
-    network = "difftop_ros.policies.bc:BcDecoder"
+    network = "difftop_ros.policies.decoders.bc:BcDecoder"
     width = "bc_width"
 
     bc_width: int = Field(256, ge=1, le=8192, description="width of bc's two hidden layers")
@@ -30,7 +30,7 @@ class BcRnnOptions(DecoderOptions):
     """An LSTM over the window's frames and a mixture of Gaussians over the chunk."""
 
     name = "bc_rnn"
-    network = "difftop_ros.policies.bc_rnn:BcRnnDecoder"
+    network = "difftop_ros.policies.decoders.bc_rnn:BcRnnDecoder"
     chooses = True
     width = "gmm_width"
 
@@ -46,7 +46,7 @@ class IbcOptions(DecoderOptions):
     """An energy of observation and chunk, learned by contrast, minimised by sampling."""
 
     name = "ibc"
-    network = "difftop_ros.policies.ibc:IbcDecoder"
+    network = "difftop_ros.policies.decoders.ibc:IbcDecoder"
     chooses = True
     width = "ibc_width"
 
@@ -63,7 +63,7 @@ class DiffusionOptions(DecoderOptions):
     """A 1-D U-Net that takes noise out of the chunk."""
 
     name = "diffusion"
-    network = "difftop_ros.policies.diffusion:DiffusionDecoder"
+    network = "difftop_ros.policies.decoders.diffusion:DiffusionDecoder"
     chooses = True
     width = "diffusion_width"
 
@@ -85,11 +85,27 @@ class DiffusionOptions(DecoderOptions):
 
 
 @register
+class FlowOptions(DecoderOptions):
+    """The same U-Net, which takes all noise out in one step: a mean flow."""
+
+    name = "flow"
+    network = "difftop_ros.policies.decoders.flow:FlowDecoder"
+    chooses = True
+    width = "flow_width"
+
+    flow_steps: int = Field(1, ge=1, le=1000, description="passes of the net per plan")
+    flow_instant: float = Field(
+        0.75, ge=0, le=1, description="share of a batch that learns the velocity at one time, not over a span of it"
+    )
+    flow_width: int = Field(64, ge=1, le=1024, description="channels of the U-Net at its full resolution")
+
+
+@register
 class ZeroOptions(DecoderOptions):
     """The middle of the range, always: the ablation of the base."""
 
     name = "zero"
-    network = "difftop_ros.policies.bc:ZeroDecoder"
+    network = "difftop_ros.policies.decoders.bc:ZeroDecoder"
     alone = False
 
 

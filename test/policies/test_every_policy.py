@@ -24,11 +24,12 @@ from difftop_ros.policies import (
     with_sizes_of_base,
 )
 
-BASES = ("bc", "bc_rnn", "ibc", "diffusion", "zero")
-ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ibc", "diffusion")] + [
+BASES = ("bc", "bc_rnn", "ibc", "diffusion", "flow", "zero")
+ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ibc", "diffusion", "flow")] + [
     {"policy": "ibc", "ibc_sampler": "dfo"},
     {"policy": "bc_rnn", "gmm_act": "sample"},
     {"policy": "diffusion", "diffusion_target": "epsilon"},
+    {"policy": "flow", "flow_steps": 4},
 ]
 REFINING: list[dict[str, Any]] = [
     {"policy": name, "base": base} for name in ("difftop", "residual") for base in BASES
@@ -128,6 +129,7 @@ HEART: list[dict[str, Any]] = [
     {"policy": "bc_rnn", "steps": 400},
     {"policy": "ibc", "steps": 300, "ibc_negatives": 32, "ibc_candidates": 256, "error": 0.02},  # found by sampling
     {"policy": "diffusion", "steps": 400},
+    {"policy": "flow", "steps": 500, "error": 0.05},  # each step's target is the net's own
     {"policy": "residual"},
     {"policy": "difftop"},
     {"policy": "difftop", "base": "zero"},
@@ -228,7 +230,7 @@ def test_latent_dynamics_learn_through_the_solve_alone(arm: Any, data: Any) -> N
         assert all(p.grad is not None and p.grad.any() for p in part.parameters() if p.ndim == 2)
 
 
-@pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion"])
+@pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion", "flow"])
 def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm: Any, data: Any, base: str, tmp_path: Path) -> None:
     trained = scaled(build(arm.text, policy=base), data)
     with torch.no_grad():
