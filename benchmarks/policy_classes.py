@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200, help="steps of an episode; experts take 60 to 100")
     parser.add_argument("--stay-steps", type=int, default=100,
                         help="steps of a demonstration after success (default: 100)")  # fmt: skip
-    parser.add_argument("--origin", choices=("world", "hand"), default="world", help="where places are seen from")
+    parser.add_argument("--origin", choices=("world", "hand"), default="hand", help="where places are seen from")
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/policy_classes.csv"), help="rows, added to")
     parser.add_argument("--why", action="store_true", help="print where the plans' errors come from, and run nothing")
     parser.add_argument("--report", action="store_true", help="print tables of the rows there are, and run nothing")

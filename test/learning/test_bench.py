@@ -129,7 +129,7 @@ def test_the_table_puts_the_best_policy_first_and_knows_what_is_missing(tmp_path
 def test_what_is_unusual_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from difftop_ros.cli import main
 
-    usual = bench.Cell("push", "image", "bc", seed=0, **SHARED | COMPARED_UNNAMED)
+    usual = bench.Cell("push", "image", "bc", seed=0, **SHARED | COMPARED_UNNAMED | {"scene": "fixed"})
     others = [dataclasses.replace(usual, obs_steps=1), dataclasses.replace(usual, batch=64, horizon=16)]
     assert len({cell.name for cell in (usual, *others)}) == 3 and others[0].name == f"{usual.name}_obs-steps-1"
     table = tmp_path / "rows.csv"
@@ -179,10 +179,15 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path: Path, capsys: py
         bench.append_row(table, row(cell, 1))
     assert main([*words, "metaworld/push-v3", "--scene", "hand"]) == 0
     shown = capsys.readouterr().out
-    assert "| bc | cloud, hand |" in shown and "| bc | state |" in shown, "which has no other scene"
+    assert "| bc | cloud |" in shown and "| bc | state |" in shown, "which has no other scene"
     assert main([*words, "metaworld/push-v3", "--scene", "fixed"]) == 0
     shown = capsys.readouterr().out
     assert "| bc | state |" in shown and "cloud" not in shown
+    for cell in cells(tasks=["metaworld/push-v3"], observations=["cloud"], scene="fixed"):
+        bench.append_row(table, row(cell, 1))
+    assert main([*words, "metaworld/push-v3"]) == 0
+    shown = capsys.readouterr().out
+    assert "| bc | cloud |" in shown and "| bc | cloud, fixed |" in shown
     assert main([*words, "lift"]) == 2
     assert "has no rows of tasks lift yet" in capsys.readouterr().err
 

@@ -61,7 +61,7 @@ class Cell:
     horizon: int
     obs_steps: int
     replan_every: int
-    scene: str = "fixed"
+    scene: str = "fixed"  # what every task has
     stay_steps: int = COMPARED_UNNAMED["stay_steps"]
 
     def __post_init__(self) -> None:
@@ -105,10 +105,13 @@ def knows_hand(task: str, observation: str) -> bool:
 
 
 def unusual(row: Mapping[str, Any], names: Collection[str] = tuple(COMPARED_UNNAMED)) -> list[str]:
-    """What of these settings is other than usual in a cell, as a row has it: 'hand', 'obs_steps 1'."""
+    """What of these settings is other than usual in a cell, as a row has it: 'moved', 'obs_steps 1'."""
+    usual = dict(COMPARED_UNNAMED)
+    if not knows_hand(row["task"], row["observation"]):
+        usual["scene"] = "fixed"
     return [
         row[name] if name == "scene" else f"{name} {row[name]}"
-        for name, value in COMPARED_UNNAMED.items()
+        for name, value in usual.items()
         if name in names and str(row[name]) != str(value)
     ]
 
@@ -118,7 +121,7 @@ def all_cells(
     observations: Sequence[str],
     policies: Sequence[str],
     seeds: Sequence[int],
-    scene: str = "fixed",
+    scene: str = COMPARED_UNNAMED["scene"],
     **shared: Any,
 ) -> list[Cell]:
     """Every combination, seed by seed, so that early rows already compare all policies. Raises UserError.

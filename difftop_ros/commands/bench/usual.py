@@ -22,6 +22,6 @@ COMPARED_UNNAMED: dict[str, Any] = {
     "horizon": 8,
     "obs_steps": 2,
     "replan_every": 4,
-    "scene": "fixed",
+    "scene": "hand",  # where the hand is known, else fixed
     "stay_steps": 100,
 }
