@@ -1,16 +1,10 @@
 """The robot contract: what the robot offers and what the policy may command. No ROS, no torch here."""
 
+from difftop_ros.contract.base import Observation
+from difftop_ros.contract.clouds import CloudObs, DepthCloudObs, PointCloudObs, Transform
 from difftop_ros.contract.load import ContractError, load_contract, parse_contract
 from difftop_ros.contract.model import Command, Contract, Episode, JointLimits, SimSection
-from difftop_ros.contract.observations import (
-    CloudObs,
-    DepthCloudObs,
-    ImageObs,
-    JointStateObs,
-    Observation,
-    PointCloudObs,
-    Transform,
-)
+from difftop_ros.contract.observations import ImageObs, JointStateObs
 
 __all__ = [
     "CloudObs",

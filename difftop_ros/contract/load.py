@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from difftop_ros.contract.base import Section
 from difftop_ros.contract.model import Contract
-from difftop_ros.contract.observations import KINDS, Section
+from difftop_ros.contract.observations import KINDS
 from difftop_ros.errors import UserError
 from difftop_ros.plain_yaml import Document, parse_yaml, read_yaml
 

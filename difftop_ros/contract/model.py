@@ -10,16 +10,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from difftop_ros.contract.observations import (
-    AnyObservation,
+from difftop_ros.contract.base import (
+    Coupling,
     Key,
     Name,
     Observation,
     Section,
     Text,
     Topic,
+    require_coupled,
     require_unique,
 )
+from difftop_ros.contract.observations import AnyObservation
 from difftop_ros.contract.robot import Robot, RobotSection
 
 COMMAND_TYPES = Literal[
@@ -61,12 +63,16 @@ class JointLimits(Section):
 
 
 class Command(Section):
-    """What the policy may publish: `mode` position [unit], velocity [unit/s] or delta_position [unit per step]."""
+    """What the policy may publish: `mode` position [unit], velocity [unit/s] or delta_position [unit per step].
+
+    coupling: for a joint that the driver does not have, the driver's joints that its messages name instead.
+    """
 
     topic: Topic
     type: COMMAND_TYPES
     mode: Literal["position", "velocity", "delta_position"] = "position"
     joints: tuple[JointLimits, ...] = Field(min_length=1, max_length=256)
+    coupling: Coupling | None = Field(default=None, max_length=64)
 
     @property
     def header(self) -> bool:
@@ -76,6 +82,7 @@ class Command(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Command:
         require_unique([joint.name for joint in self.joints], "command.joints")
+        require_coupled(self.coupling, self.joint_names, "command.coupling")
         if self.mode == "delta_position":
             lacking = [joint.name for joint in self.joints if joint.step is None]
             if lacking:
@@ -88,6 +95,10 @@ class Command(Section):
     def joint_names(self) -> list[str]:
         """Joint names in command order (A,)."""
         return [joint.name for joint in self.joints]
+
+    def driven(self, joint: str) -> dict[str, float]:
+        """The driver's joints that messages name for one of ours, and how far each moves per unit."""
+        return (self.coupling or {}).get(joint, {joint: 1.0})
 
     def bounds(self) -> tuple[list[float], list[float]]:
         """Lower and upper bound of one action per joint, (A,) each, in the mode's unit."""

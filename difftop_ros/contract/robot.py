@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from difftop_ros.contract.observations import Name, Section, Text
+from difftop_ros.contract.base import Name, Section, Text
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 

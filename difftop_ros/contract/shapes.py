@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, field_validator
 
-from difftop_ros.contract.observations import Section, Vector3
+from difftop_ros.contract.base import Section, Vector3
 
 Quaternion = tuple[float, float, float, float]
 SMALLEST_M = 1e-3

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from difftop_ros.contract import Contract
-from difftop_ros.contract.observations import Section, Vector3
+from difftop_ros.contract.base import Section, Vector3
 from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.costs.collision import Collision
 from difftop_ros.costs.field import Grid

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError
 
 from difftop_ros.contract import Contract
-from difftop_ros.contract.observations import Section
+from difftop_ros.contract.base import Section
 from difftop_ros.costs.kinds import OURS, CostOptions, Making
 from difftop_ros.costs.term import CostTerm
 from difftop_ros.errors import UserError

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import CloudObs
-from difftop_ros.contract.observations import CloudSource
+from difftop_ros.contract.clouds import COLOUR_TYPES, CloudSource
+from difftop_ros.messages.compressed import decode_compressed
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.images import decode_depth
+from difftop_ros.messages.images import decode_colour, decode_depth
 from difftop_ros.messages.points import Points, decode_point_cloud, depth_points, joined
 
 DENSE_CELLS = 2_000_000  # a grid of no more cells is counted whole, which is faster than sorting points
@@ -34,7 +35,21 @@ def _measured(source: CloudSource, obs: CloudObs, messages: Mapping[str, Any]) -
     seen = np.isfinite(depth) & (depth > 0)
     _refuse_blind(int(seen.sum()), depth.size, source.topic, obs)
     info, frame_id = messages[source.camera_info], message.header.frame_id
-    return depth_points(depth, info, source.depth_range_m, source.topic, frame_id, source.is_rectified)
+    picture = _colour_of(depth, source, obs, messages) if obs.color else None
+    return depth_points(depth, info, source.depth_range_m, source.topic, frame_id, source.is_rectified, picture)
+
+
+def _colour_of(depth: np.ndarray, source: CloudSource, obs: CloudObs, messages: Mapping[str, Any]) -> np.ndarray:
+    """Uint8 (h, w, 3) of the colour picture that is registered to the depth picture (h, w)."""
+    topic = str(source.color_image)
+    decode = decode_compressed if source.color_type == COLOUR_TYPES[1] else decode_colour
+    picture = decode(messages[topic], topic, obs.max_pixels)
+    if picture.shape[:2] != depth.shape:
+        raise ObservationError(
+            f"picture on '{topic}' is {picture.shape[1]} x {picture.shape[0]}, the depth on '{source.topic}' "
+            f"{depth.shape[1]} x {depth.shape[0]}; color_image must be registered to the depth: choose that topic"
+        )
+    return picture
 
 
 def process_cloud(points: Points, obs: CloudObs) -> np.ndarray:

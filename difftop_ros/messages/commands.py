@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.messages.coupling import gather, sent_names, spread
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.joints import by_name, finite, indices, joint_state
 from difftop_ros.messages.types import NANO, Types, float_field
@@ -29,8 +30,11 @@ def array_to_command(contract: Contract, values: np.ndarray, stamp_ns: int, type
     """
     command = contract.command
     field = "velocity" if command.mode == "velocity" else "position"
+    names = sent_names(command.joint_names, command.coupling)
+    values = spread(command.joint_names, values, command.coupling)
     if command.type == JOINT_STATE:
-        message = joint_state(types, command.joint_names, 0.0, **{field: values})
+        message = joint_state(types, names, 0.0)
+        setattr(message, field, float_field(types, values))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NANO)
         return message
     message = types(command.type)()
@@ -41,7 +45,7 @@ def array_to_command(contract: Contract, values: np.ndarray, stamp_ns: int, type
     point.positions = point.velocities = point.accelerations = point.effort = float_field(types, np.empty(0))
     setattr(point, "velocities" if field == "velocity" else "positions", float_field(types, values))
     point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(1e9 / contract.control_rate_hz), NANO)
-    message.joint_names = command.joint_names
+    message.joint_names = names
     message.points = [point]
     return message
 
@@ -55,9 +59,9 @@ def command_to_array(contract: Contract, message: Any) -> np.ndarray:
     command = contract.command
     where = f"{command.type.rsplit('/', 1)[-1]} on '{command.topic}'"
     field = "velocity" if command.mode == "velocity" else "position"
-    names = command.joint_names
+    names = sent_names(command.joint_names, command.coupling)
     if command.type == JOINT_STATE:
-        return by_name(message, field, names, where)
+        return gather(command.joint_names, by_name(message, field, names, where), command.coupling)
     if command.type == TRAJECTORY:
         times, points = way_points(contract, message)
         return points[min(int(np.searchsorted(times, 0.0, side="right")), times.size - 1)]
@@ -67,7 +71,7 @@ def command_to_array(contract: Contract, message: Any) -> np.ndarray:
             f"{where} has {values.size} values; the contract expects {len(names)} in the order {names}: correct one of "
             "them"
         )
-    return finite(values, names, field, where)
+    return gather(command.joint_names, finite(values, names, field, where), command.coupling)
 
 
 def way_points(contract: Contract, message: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +80,7 @@ def way_points(contract: Contract, message: Any) -> tuple[np.ndarray, np.ndarray
     Raises ObservationError.
     """
     command = contract.command
-    where, names = f"JointTrajectory on '{command.topic}'", command.joint_names
+    where, names = f"JointTrajectory on '{command.topic}'", sent_names(command.joint_names, command.coupling)
     field = "velocities" if command.mode == "velocity" else "positions"
     if not len(message.points):
         raise ObservationError(f"{where} has no points; expected at least one")
@@ -93,4 +97,4 @@ def way_points(contract: Contract, message: Any) -> tuple[np.ndarray, np.ndarray
         times.append(point.time_from_start.sec + point.time_from_start.nanosec / NANO)
     if times[0] < 0 or (np.diff(times) <= 0).any():
         raise ObservationError(f"{where} has time_from_start {times}; it must be zero or more and increase")
-    return np.array(times), np.array(rows)
+    return np.array(times), gather(command.joint_names, np.array(rows), command.coupling)

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from difftop_ros.contract.observations import MOST_PIXELS
+from difftop_ros.contract.base import MOST_PIXELS
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.types import raw_bytes
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from difftop_ros.contract import ImageObs
-from difftop_ros.contract.observations import MOST_PIXELS
+from difftop_ros.contract.base import MOST_PIXELS
 from difftop_ros.messages.compressed import decode_compressed, decode_compressed_depth
 from difftop_ros.messages.encodings import COLOUR_ENCODINGS, DEPTH_ENCODINGS, image_array
 from difftop_ros.messages.errors import ObservationError

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import JointStateObs, Observation
+from difftop_ros.messages.coupling import Coupling, read, sent_names, spread
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.types import Types, float_field, stamped
 
@@ -54,7 +55,7 @@ class Turns:
 
 def joint_frame(obs: JointStateObs, messages: Mapping[str, Any]) -> np.ndarray:
     """Float32 (len(fields) * len(joints),), field-major, joints in the contract's order. Raises ObservationError."""
-    message, where = messages[obs.topic], f"JointState on '{obs.topic}'"
+    message, where = read(messages[obs.topic], obs.coupling), f"JointState on '{obs.topic}'"
     values = np.concatenate([by_name(message, f, list(obs.joints), where) for f in obs.fields])
     if np.abs(values).max() > FLOAT32_MOST:
         raise ObservationError(f"{where} has a value of {values[np.abs(values).argmax()]:g}; no joint is there")
@@ -68,12 +69,17 @@ def joint_state(
     position: np.ndarray | None = None,
     velocity: np.ndarray | None = None,
     effort: np.ndarray | None = None,
+    coupling: Coupling | None = None,
 ) -> Any:
-    """sensor_msgs/msg/JointState; each of position, velocity and effort (n,) may be absent."""
+    """sensor_msgs/msg/JointState; each of position, velocity and effort (n,) may be absent.
+
+    coupling: names the driver's joints for those of `names` that it has otherwise, see coupling.py.
+    """
     message = stamped(types, "sensor_msgs/msg/JointState", time_s, "")
-    message.name = list(names)
+    message.name = sent_names(names, coupling)
     for field, values in (("position", position), ("velocity", velocity), ("effort", effort)):
-        setattr(message, field, float_field(types, np.empty(0) if values is None else values))
+        sent = np.empty(0) if values is None else spread(names, values, coupling, adds_up=field == "effort")
+        setattr(message, field, float_field(types, sent))
     return message
 
 

@@ -147,13 +147,19 @@ def _colour_reader(table: np.ndarray, names: list[str], topic: str) -> Callable[
 
 
 def depth_points(
-    depth: np.ndarray, info: Any, near_far: tuple[float, float], topic: str, frame_id: str, rectified: bool = False
+    depth: np.ndarray,
+    info: Any,
+    near_far: tuple[float, float],
+    topic: str,
+    frame_id: str,
+    rectified: bool = False,
+    picture: np.ndarray | None = None,
 ) -> Points:
     """Points of `depth` float32 (h, w) [m] seen by the camera `info` describes; unmeasured pixels left out.
 
     rectified: projected by the CameraInfo's P, as the picture has no distortion any more; else by K and D.
-    Raises ObservationError for a CameraInfo that does not belong to the picture or cannot be used, and when nothing was
-    measured within `near_far` [m].
+    picture: uint8 (h, w, 3), the points' colours. Raises ObservationError for a CameraInfo that does not belong to the
+    picture or cannot be used, and when nothing was measured within `near_far` [m].
     """
     if (int(info.height), int(info.width)) != depth.shape:
         raise ObservationError(
@@ -190,7 +196,14 @@ def depth_points(
             "depth_unit_m if these are no metres"
         )
     z = z[kept]
-    return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id)
+    colour = None if picture is None else _picked(picture, kept)
+    return Points(x_ray[kept] * z, y_ray[kept] * z, z, frame_id, colour)
+
+
+def _picked(picture: np.ndarray, kept: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Colours 0..1 of the pixels `kept` of a picture uint8 (h, w, 3), by the points' index."""
+    pixels = picture.reshape(-1, 3)
+    return lambda index: pixels[kept[index]].astype(np.float32) / np.float32(255)
 
 
 @lru_cache(maxsize=4)  # with a camera's rays kept, a frame costs three multiplications

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract
+from difftop_ros.contract import Contract, JointStateObs
+from difftop_ros.messages.coupling import read
 from difftop_ros.messages.joints import Turns
 from difftop_ros.runtime.streams import Deserialize, StreamBuffers
 from difftop_ros.safety import Belief, Verdict
@@ -39,6 +40,7 @@ class JointJudge:
         self.names = contract.command.joint_names
         self.joints: dict[str, list[int]] = {}  # topic -> indices of the joints that are read there
         self.max_age_ms = 0.0
+        self.coupling: dict[str, dict[str, dict[str, float]]] = {}  # topic -> what its messages call our joints
         covered: set[str] = set()
         for obs in contract.observations.values():
             mine = [i for i, name in enumerate(self.names) if name in obs.positions and name not in covered]
@@ -46,6 +48,8 @@ class JointJudge:
                 covered.update(self.names[i] for i in mine)
                 self.joints.setdefault(obs.topic, []).extend(mine)
                 self.max_age_ms = max(self.max_age_ms, obs.max_age_ms)
+            if isinstance(obs, JointStateObs) and obs.coupling:
+                self.coupling.setdefault(obs.topic, {}).update(obs.coupling)
         self.belief = belief
         self.turns = Turns(contract.continuous)
         self.position = np.full(len(self.names), np.nan)
@@ -55,14 +59,15 @@ class JointJudge:
     def take(self, topic: str, message: Any, stamp_ns: int) -> Verdict:
         """Judge one message; its values are kept even if they are doubted, which `belief.position` never is."""
         here = self.joints[topic]
+        message = read(message, self.coupling.get(topic))
         names = list(message.name)
         mine = [i for i in here if self.names[i] in names]
         fault = self._malformed(topic, message, names, mine)
         if fault or not mine:
             return Verdict(False, "malformed", fault) if fault else PASS
         places = [names.index(self.names[i]) for i in mine]
-        read = np.array([message.position[place] for place in places], dtype=np.float64)
-        self.position[mine] = self.turns.follow([self.names[i] for i in mine], read)
+        values = np.array([message.position[place] for place in places], dtype=np.float64)
+        self.position[mine] = self.turns.follow([self.names[i] for i in mine], values)
         told = len(message.velocity) == len(names) if hasattr(message, "velocity") else False
         self.velocity[mine] = [message.velocity[place] for place in places] if told else np.nan
         self.stamps_ns[mine] = stamp_ns

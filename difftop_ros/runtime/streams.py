@@ -80,7 +80,7 @@ class StreamBuffers:
             for topic in obs.topics:
                 self._most[topic] = max(self._most.get(topic, 0.0), obs.max_mb * 1e6)
             if isinstance(obs, JointStateObs):
-                self._joints.setdefault(obs.topic, []).append(frozenset(obs.joints))
+                self._joints.setdefault(obs.topic, []).append(frozenset(obs.sent_names))
         regular = {topic for obs in seen if obs.resample == "as_of" for topic in obs.streams}
         self._once = frozenset(topics) - regular if seen else frozenset[str]()
         self.listener: Callable[[int], None] | None = None

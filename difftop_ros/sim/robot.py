@@ -74,7 +74,8 @@ class SimulatedRobot:
 
     def _messages(self, key: str, obs: Observation, now: float, drawn: dict[str, Any]) -> list[tuple[str, Any]]:
         if obs.kind == "joint_state":
-            return [(obs.topic, joint_state(rosbags_types, self.world.joint_names, now, *self.world.joint_state()))]
+            names, state = self.world.joint_names, self.world.joint_state()
+            return [(obs.topic, joint_state(rosbags_types, names, now, *state, getattr(obs, "coupling", None)))]
         require_made(key, obs)
         camera = self.contract.sim.cameras.get(key)
         if camera is None:
@@ -91,7 +92,11 @@ class SimulatedRobot:
         height, width = depth.shape
         K, frame = self.world.intrinsics(camera), _frame(camera)
         info = images.camera_info(rosbags_types, K, width, height, now, frame)
-        return [images.depth_image(rosbags_types, depth, now, frame), info]
+        messages = [images.depth_image(rosbags_types, depth, now, frame), info]
+        if obs.color:
+            make = images.compressed_image if obs.color_type.endswith("CompressedImage") else images.image
+            messages.append(make(rosbags_types, rgb, now, frame))
+        return messages
 
     def _point_cloud(self, obs: Any, camera: str, rgb: np.ndarray, depth: np.ndarray, now: float) -> list[Any]:
         if camera not in self._projectors:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from difftop_ros.contract import model, observations
+from difftop_ros.contract import clouds, model, observations
+from difftop_ros.contract.base import Section
 from difftop_ros.nodes.policy import parameters as policy_params
 from difftop_ros.nodes.simulation.mujoco import parameters as sim_parameters
 
@@ -47,11 +48,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "SimSection": ("`sim`",),
 }  # fmt: skip
 
-CLASSES: dict[str, type[observations.Section]] = {
+CLASSES: dict[str, type[Section]] = {
     name: value
-    for module in (model, observations)
+    for module in (model, clouds, observations)
     for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, observations.Section)
+    if isinstance(value, type) and issubclass(value, Section)
 }
 
 

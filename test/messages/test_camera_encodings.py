@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from difftop_ros.contract import ImageObs
-from difftop_ros.contract.observations import DepthCloudObs, PointCloudObs
+from difftop_ros.contract.clouds import DepthCloudObs, PointCloudObs
 from difftop_ros.messages import ObservationError
 from difftop_ros.messages.clouds import cloud_frame, voxel_means
 from difftop_ros.messages.compressed import PNG, decode_compressed, picture_size

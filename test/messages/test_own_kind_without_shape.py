@@ -6,7 +6,8 @@ from typing import Literal
 
 import pytest
 
-from difftop_ros.contract.observations import KINDS, Observation, register_kind
+from difftop_ros.contract.base import Observation
+from difftop_ros.contract.observations import KINDS, register_kind
 from difftop_ros.errors import UserError
 
 

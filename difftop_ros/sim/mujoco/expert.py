@@ -19,7 +19,7 @@ from difftop_ros.sim import make_expert, make_world
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.interface import SimExpert, SimWorld
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
-from difftop_ros.sim.mujoco.tasks import PANDA_HOME, TASK_NAMES, Scene
+from difftop_ros.sim.tasks import PANDA_HOME, TASK_NAMES, Scene
 
 if TYPE_CHECKING:
     from difftop_ros.sim.mujoco.panda import PandaWorld

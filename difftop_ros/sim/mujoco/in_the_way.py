@@ -14,7 +14,7 @@ from difftop_ros.sim.mujoco.expert import Expert
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
 from difftop_ros.sim.mujoco.obstacles import FAR_M, PREFIX, Course, nearest_m, pose, robot_geoms, size
 from difftop_ros.sim.mujoco.panda import PandaWorld
-from difftop_ros.sim.mujoco.tasks import PANDA_HOME
+from difftop_ros.sim.tasks import PANDA_HOME
 
 LEAST_M, ROOMY_M = 0.02, 0.05  # an obstacle's distance from arm and cube at the start, at the goal and at the end
 TOUCH_M, AROUND_M = 0.005, 0.01  # how deep the expert's way goes into it, and how far a way around it keeps away

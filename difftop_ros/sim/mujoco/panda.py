@@ -15,12 +15,12 @@ from difftop_ros.sim.interface import Mode, SimExpert
 from difftop_ros.sim.mujoco.actuation import Actuation, Disturbance
 from difftop_ros.sim.mujoco.base import MujocoWorld, load_model
 from difftop_ros.sim.mujoco.obstacles import Obstacles
+from difftop_ros.sim.mujoco.scene import MujocoScene
 from difftop_ros.sim.mujoco.starts import VariedStart
-from difftop_ros.sim.mujoco.tasks import PANDA_HOME, Scene, make_task
+from difftop_ros.sim.tasks import PANDA_HOME, START_OFFSET, Held, make_task
 
 SCENE = "models/panda_table/scene.xml"
 _CHUNK_S = 0.01  # Disturbances and success are looked at this often.
-_SUCCESS_HOLD_S = 0.25  # A condition must hold this long without a break to count.
 
 
 class PandaWorld(MujocoWorld):
@@ -40,7 +40,7 @@ class PandaWorld(MujocoWorld):
         height: int = 120,
         seed: int = 0,
         disturbance: float = 0.0,
-        start_offset: float = 0.06,
+        start_offset: float = START_OFFSET,
         varied_starts: float = 0.0,
         obstacles: Sequence[AnyShape] = (),
     ) -> None:
@@ -56,13 +56,13 @@ class PandaWorld(MujocoWorld):
         super().__init__(model, mujoco.MjData(model), width, height)
         self._actuation = Actuation(self.model)
         self.joint_names = self._actuation.names
-        self.scene = Scene(self.model, self.data, self.task)
+        self.scene = MujocoScene(self.model, self.data, self.task)
         self.obstacles = Obstacles(self.model, self.data, obstacles)
         self._start_offset = float(start_offset)
         self._varied = VariedStart(self.model, self.scene, varied_starts)
         self._hinges = self._actuated_hinges()
         self._disturbance = Disturbance(disturbance, [joint >= 0 for joint in self._hinges])
-        self._held_since: float | None = None
+        self._held = Held()
         self.reset(seed)
 
     @property
@@ -95,7 +95,8 @@ class PandaWorld(MujocoWorld):
         self.data.ctrl[:] = self._actuation.controls(self.data.actuator_length)
         mujoco.mj_step(self.model, self.data, nstep=round(0.1 / self.model.opt.timestep))  # objects settle
         self.data.time = 0.0
-        self._owed_s, self._held_since = 0.0, None
+        self._owed_s = 0.0
+        self._held.reset()
         self._disturbance.reset(seed)
         self._refresh()
 
@@ -114,7 +115,7 @@ class PandaWorld(MujocoWorld):
             self.data.ctrl[:] = self._actuation.controls(targets + self._disturbance.offsets(count * timestep))
             self.obstacles.simulate(count)
             steps -= count
-            self._watch_success()
+            self._held.watch(self.task.holds(self.scene), self.time)
         self._refresh()
 
     def joint_state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +124,7 @@ class PandaWorld(MujocoWorld):
 
     def success(self) -> bool:
         """Whether the task's condition has held without a break for the last 0.25 s."""
-        return self._held_since is not None and self.time - self._held_since >= _SUCCESS_HOLD_S - 1e-9
+        return self._held.success(self.time)
 
     def reward(self) -> float:
         """The task's progress, 0 to 1, and 1 more while `success()`."""
@@ -133,12 +134,6 @@ class PandaWorld(MujocoWorld):
         """Poses and sensors of the present state: after mj_step they belong to the step before."""
         mujoco.mj_fwdPosition(self.model, self.data)
         mujoco.mj_fwdVelocity(self.model, self.data)
-
-    def _watch_success(self) -> None:
-        if not self.task.holds(self.scene):
-            self._held_since = None
-        elif self._held_since is None:
-            self._held_since = self.time
 
     def _home_pose(self) -> None:
         for name, angle in PANDA_HOME.items():

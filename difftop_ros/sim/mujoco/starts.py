@@ -1,4 +1,4 @@
-"""Starts of episodes as after a failed grasp, so that demonstrations show what to do then. Tasks are tasks.py's."""
+"""Starts of episodes as after a failed grasp, so that demonstrations show what to do then. Tasks are sim/tasks.py's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from difftop_ros.sim.errors import SimError
-from difftop_ros.sim.mujoco.tasks import Scene
+from difftop_ros.sim.mujoco.scene import MujocoScene
 
 _LOW, _HIGH = np.array([0.34, -0.22, 0.09]), np.array([0.62, 0.22, 0.30])  # of the tool's point, over the table [m]
 _SPREAD = np.array([0.5, 0.5, 0.1, 0.5, 0.1, 0.5, 0.3])  # largest offsets of the seven joints [rad]
@@ -22,7 +22,7 @@ class VariedStart:
     policy trained on them does not leave again. The same seed gives the same start.
     """
 
-    def __init__(self, model: Any, scene: Scene, share: float) -> None:
+    def __init__(self, model: Any, scene: MujocoScene, share: float) -> None:
         """Raises SimError for a share outside 0..1, and for a model that is not the shipped arm."""
         if not 0.0 <= share <= 1.0:
             raise SimError(f"varied_starts is {share}; it is a share of the episodes, 0 to 1")

@@ -15,7 +15,7 @@ from difftop_ros.paths import share_path
 from difftop_ros.sim.cloud import depth_to_cloud, transform_points
 from difftop_ros.sim.mujoco.expert import run_trial
 from difftop_ros.sim.mujoco.panda import make_expert, make_world
-from difftop_ros.sim.mujoco.tasks import TASK_NAMES
+from difftop_ros.sim.tasks import TASK_NAMES
 
 ARM = """
 <mujoco><compiler angle="radian"/><worldbody><light pos="0 0 3"/>

@@ -71,7 +71,10 @@ class BridgePublishers:
         sensor = QoSProfile(depth=5, reliability=reliability)
         self._clock = node.create_publisher(ros_types("rosgraph_msgs/msg/Clock"), "/clock", 10)
         joint_kind = ros_types("sensor_msgs/msg/JointState")
-        self._joints = [node.create_publisher(joint_kind, topic, 20) for topic in joint_topics(contract)]
+        self._joints = [
+            (node.create_publisher(joint_kind, topic, 20), coupling)
+            for topic, coupling in joint_topics(contract).items()
+        ]
         success_topic = contract.episode.success_topic or "sim/success"
         self._success = node.create_publisher(ros_types("std_msgs/msg/Bool"), success_topic, latched)
         self._episode = node.create_publisher(ros_types("difftop_ros/msg/EpisodeStatus"), "sim/episode", latched)
@@ -95,9 +98,9 @@ class BridgePublishers:
         time_s = moment.time_ns * 1e-9
         clock.clock = types.stamp(ros_types, time_s)
         self._clock.publish(clock)
-        state = joint_state(ros_types, self._names, time_s, moment.position, moment.velocity, moment.effort)
-        for publisher in self._joints:
-            publisher.publish(state)
+        values = moment.position, moment.velocity, moment.effort
+        for publisher, coupling in self._joints:
+            publisher.publish(joint_state(ros_types, self._names, time_s, *values, coupling))
 
     def state(self, time_ns: int, world: SimWorld) -> None:
         """Publishes the world's whole state, if anyone listens."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from difftop_ros.contract import CloudObs, Contract, DepthCloudObs, Observation
+from difftop_ros.contract import CloudObs, Contract, DepthCloudObs, JointStateObs, Observation
 from difftop_ros.errors import UserError
-from difftop_ros.messages.commands import JOINT_STATE
+from difftop_ros.messages.coupling import Coupling
 from difftop_ros.sim.interface import require_made
 
 Kind = Literal["color", "compressed", "depth", "points"]
@@ -43,10 +43,12 @@ def optical_frame(camera: str) -> str:
     return f"{camera}_optical_frame"
 
 
-def joint_topics(contract: Contract) -> tuple[str, ...]:
-    """Topics of the contract's joint states, without repeats; joint_states if it observes none."""
-    topics = dict.fromkeys(o.topic for o in contract.observations.values() if o.type == JOINT_STATE)
-    return tuple(topics) or ("joint_states",)
+def joint_topics(contract: Contract) -> dict[str, Coupling | None]:
+    """Topics of the contract's joint states, and what their messages call its joints; joint_states if there is none."""
+    found: dict[str, Coupling | None] = {
+        o.topic: o.coupling for o in contract.observations.values() if isinstance(o, JointStateObs)
+    }
+    return found or {"joint_states": None}
 
 
 def plan_streams(
@@ -62,7 +64,11 @@ def plan_streams(
         if observation.kind == "joint_state":
             continue
         require_made(key, observation)
-        _add(offered, _stream(contract, key, observation, cameras))
+        stream = _stream(contract, key, observation, cameras)
+        _add(offered, stream)
+        if isinstance(observation, DepthCloudObs) and observation.color and observation.color_image:
+            kind: Kind = "compressed" if observation.color_type.endswith("CompressedImage") else "color"
+            _add(offered, Stream(kind, observation.color_image, stream.camera, stream.frame_id))
     # The contract's topics win over standard ones of the same name.
     for stream in _standard_streams(cameras, tuple(extra), namespace):
         offered.setdefault(stream.topic, stream)
