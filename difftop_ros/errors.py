@@ -6,6 +6,7 @@ import importlib.util
 EXTRAS = {
     "mujoco": "sim", "gymnasium": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train",
     "matplotlib": "train", "rclpy": "ros", "pytorch_kinematics": "robot", "diffusers": "diffusion",
+    "pydrake": "drake",
 }  # fmt: skip
 
 

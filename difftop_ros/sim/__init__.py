@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["make_expert", "make_world", "register", "require_simulator", "suites"]
 DEFAULT_SUITE = "panda"
 ENTRY_POINTS = "difftop_ros.simulators"
-_OURS = {DEFAULT_SUITE: "difftop_ros.sim.mujoco.panda", "metaworld": "difftop_ros.sim.mujoco.metaworld"}
+_OURS = {
+    DEFAULT_SUITE: "difftop_ros.sim.mujoco.panda",
+    "metaworld": "difftop_ros.sim.mujoco.metaworld",
+    "drake": "difftop_ros.sim.drake.world",
+}
+ENGINES = {"mujoco": "", "drake": "drake/"}  # of the demo's tasks -> what goes before a task's name
 _REGISTERED: dict[str, Simulator] = {}
 
 
@@ -38,7 +43,7 @@ def suites() -> list[str]:
 
 
 def make_world(task: str = "reach", model_path: Any = None, **options: Any) -> SimWorld:
-    """A world with `task`: 'reach', 'push', 'lift' or 'none' of the demo's arm, or 'metaworld/push-v3' and its like.
+    """A world with `task`: 'reach', 'push', 'lift' or 'none' of the demo's arm, 'drake/lift', 'metaworld/push-v3', ….
 
     Options as in `interface.Simulator`. Raises SimError (a UserError) when the task is unknown, its package is
     missing, or the model lacks what the task needs.
@@ -57,7 +62,7 @@ def require_simulator(task: str, what: str) -> None:
     if suite not in suites():
         raise _unknown(task)
     if suite in _OURS and suite not in _REGISTERED:
-        require_package("mujoco", what)
+        require_package("pydrake" if suite == "drake" else "mujoco", what)
 
 
 def _suite(task: str) -> str:

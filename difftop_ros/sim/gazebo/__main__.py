@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -33,6 +34,8 @@ def files() -> dict[str, str]:
     contract = load_contract(share_path(CONTRACT))
     model = load_model(share_path(SCENE))
     scene = describe(model, "panda_table", {**PANDA_HOME, **FINGERS})
+    # for films of the MuJoCo world; in Gazebo a person looks by its own window
+    scene = replace(scene, cameras=tuple(c for c in scene.cameras if c.name != "overview"))
     pictures = sdf.Pictures(contract.sim.width, contract.sim.height, contract.rate_hz)
     command = contract.command
     speeds = {

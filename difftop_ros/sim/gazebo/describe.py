@@ -116,8 +116,19 @@ class Servo:
 
 
 @dataclass(frozen=True)
+class Light:
+    """A directional light: direction (3,) and colour 0..1."""
+
+    direction: np.ndarray
+    colour: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Description:
-    """robot: bodies, parents first; things: free bodies; surroundings: what is fixed; world: its cameras and shapes."""
+    """robot: bodies, parents first; things: free bodies; surroundings: what is fixed; cameras: those that are fixed.
+
+    ambient: colour 0..1 of light from everywhere. near_m, far_m: what cameras see [m].
+    """
 
     name: str
     robot: tuple[Body, ...]
@@ -125,6 +136,8 @@ class Description:
     surroundings: tuple[Shape, ...]
     cameras: tuple[Camera, ...]
     servos: tuple[Servo, ...]
+    lights: tuple[Light, ...]
+    ambient: tuple[float, ...]
     near_m: float
     far_m: float
 
@@ -157,6 +170,12 @@ def describe(model: Any, name: str, home: Mapping[str, float] | None = None) -> 
         tuple(_shape(model, g) for g in range(model.ngeom) if model.geom_bodyid[g] == 0),
         tuple(_camera(model, c) for c in range(model.ncam) if model.cam_bodyid[c] == 0),
         tuple(_servos(model)),
+        tuple(
+            Light(model.light_dir[i].copy(), tuple(float(v) for v in model.light_diffuse[i]))
+            for i in range(model.nlight)
+            if model.light_directional[i]
+        ),
+        tuple(float(v) for v in model.vis.headlight.ambient),
         float(model.vis.map.znear) * extent,
         float(model.vis.map.zfar) * extent,
     )
