@@ -8,6 +8,25 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The option --engine, see `task_of`."""
+    parser.add_argument(
+        "--engine",
+        choices=("mujoco", "drake"),
+        default="mujoco",
+        help="who simulates the demo's tasks; drake runs the world that is written for Gazebo",
+    )
+
+
+def task_of(engine: str, task: str | None, contract: Any) -> str | None:
+    """The task's full name for an engine; None leaves it to the contract."""
+    from difftop_ros.sim import ENGINES
+
+    before = ENGINES[engine]
+    task = task or (contract.sim.task if before else None)
+    return task if not before or task is None or task.startswith(before) else f"{before}{task}"
+
+
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Descriptions as they are written; an option's help ends with its default unless it tells it itself."""
 

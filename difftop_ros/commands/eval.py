@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from difftop_ros.commands.arguments import add_engine, task_of
 from difftop_ros.errors import UserError
 
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", help="reach, push, lift or metaworld/push-v3 and so on (default: the contract's sim.task)"
     )
+    add_engine(parser)
     parser.add_argument("--episodes", type=int, default=20, help="starts")
     parser.add_argument("--first-seed", type=int, help="seed of the first start (default: far from recordings)")
     parser.add_argument("--replan-every", type=int, default=1, help="policy steps per plan")
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         found = evaluate_model(
             policy,
             args.model,
-            args.task,
+            task_of(args.engine, args.task, policy.contract),
             args.episodes,
             first_seed=EVALUATION_SEED if args.first_seed is None else args.first_seed,
             replan_every=args.replan_every,

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 
+from difftop_ros.commands.arguments import add_engine, task_of
 from difftop_ros.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.description = (
-        "Starts a MuJoCo world that publishes the contract's observations, takes its commands, and offers "
+        "Starts a simulated world that publishes the contract's observations, takes its commands, and offers "
         "/sim/reset and /sim/success. Ends with Ctrl-C."
     )
     parser.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
     parser.add_argument(
         "--task", help="reach, push, lift, none or metaworld/push-v3 and so on (default: the contract's sim.task)"
     )
-    parser.add_argument("--model", help="your own MJCF instead of the demo's scene; position servos only")
+    add_engine(parser)
+    parser.add_argument(
+        "--model",
+        help="your own MJCF instead of the demo's scene, position servos only; with --engine drake an SDF world",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the first episode")
     parser.add_argument(
         "--realtime-factor",
@@ -43,7 +48,7 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
     """The bridge's command line for parsed options; UserError for a parameter that is not NAME:=VALUE."""
     named = {
         "contract": args.contract,
-        "task": args.task,
+        "task": _task(args),
         "model": args.model,
         "seed": args.seed,
         "realtime_factor": float(args.realtime_factor),
@@ -57,6 +62,15 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
             raise UserError(f"--parameter is '{setting}'; write NAME:=VALUE, such as camera_rate:=30.0")
         settings.append(setting)
     return ["--ros-args", *(part for setting in settings for part in ("-p", setting))]
+
+
+def _task(args: argparse.Namespace) -> str | None:
+    if args.engine == "mujoco":
+        return args.task
+    from difftop_ros.contract import load_contract
+    from difftop_ros.paths import share_path
+
+    return task_of(args.engine, args.task, load_contract(args.contract or share_path("config/panda_table.yaml")))
 
 
 def run(args: argparse.Namespace) -> int:

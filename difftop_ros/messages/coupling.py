@@ -60,7 +60,7 @@ def spread(names: Sequence[str], values: np.ndarray, coupling: Coupling | None, 
         return values
     shares = [list(coupling.get(name, {name: 1.0}).values()) for name in names]
     if adds_up:
-        shares = [[1 / sum(of) for _ in of] for of in shares]
+        shares = [[float(np.sign(share)) / sum(map(abs, of)) for share in of] for of in shares]
     parts = [(i, share) for i, of in enumerate(shares) for share in of]
     return values[..., [i for i, _ in parts]] * np.array([share for _, share in parts])
 

@@ -13,6 +13,7 @@ from typing import Any
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.environment import ros_environment
 from difftop_ros.nodes.parameters import Parameter
+from difftop_ros.paths import share_path
 from difftop_ros.plain_yaml import parse_yaml
 
 
@@ -38,6 +39,11 @@ def end_launch(reason: str) -> Any:
     from launch.actions import OpaqueFunction, Shutdown
 
     return OpaqueFunction(function=lambda context: [] if context.is_shutdown else [Shutdown(reason=reason)])
+
+
+def with_share_paths(text: str) -> str:
+    """A robot's description with package://difftop_ros/… made into paths, for plugins that read no such names."""
+    return text.replace("package://difftop_ros", str(share_path()))
 
 
 def parameter_arguments(table: Iterable[Parameter], renamed: Mapping[str, str] | None = None) -> list[Any]:

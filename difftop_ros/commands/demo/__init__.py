@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from difftop_ros.commands.arguments import add_engine, task_of
 from difftop_ros.commands.console import print_table
 
 DESCRIPTION = """\
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--realtime-factor", type=float, default=1.0, help="pace of the simulation")
     parser.add_argument("--seconds", type=float, help="longest episode (default: the contract's episode.max_seconds)")
     parser.add_argument("--task", default="", help="reach, push or lift (default: the contract's sim.task)")
+    add_engine(parser)
+    parser.add_argument("--contract", help="another contract than the policy's own, for simulation and policy node")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--no-film", action="store_true", help="no video, no pictures")
     parser.add_argument("--network", action="store_true", help="let other machines see the topics, to watch in RViz")
@@ -74,8 +77,10 @@ def _check(args: argparse.Namespace) -> None:
     from difftop_ros.paths import share_path
     from difftop_ros.sim import require_simulator
 
-    require_simulator(args.task, "the demo")
     args.model = args.model or share_path(DEFAULT_MODEL)
+    args.contract = args.contract or args.model / "contract.yaml"
+    args.task = task_of(args.engine, args.task, _model_facts(args.model)[0]) or ""
+    require_simulator(args.task, "the demo")
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
     if args.min_successes is None:
@@ -113,13 +118,15 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
     """Runs all episodes; the summary and the takes for the film. Whatever happens, nothing is left running."""
     from difftop_ros.commands.demo.closed_loop import Demo, DemoOptions, machine
     from difftop_ros.commands.demo.report import line, summarise
+    from difftop_ros.contract import load_contract
     from difftop_ros.sim.film import Take
 
-    contract, obs_steps = _model_facts(args.model)
+    _, obs_steps = _model_facts(args.model)
+    contract = load_contract(args.contract)
     limit_s = args.seconds or contract.episode.max_seconds
     options = DemoOptions(
         args.model, args.out, limit_s, args.realtime_factor, args.network, args.task, args.device,
-        tuple(args.parameter),
+        tuple(args.parameter), Path(args.contract),
     )  # fmt: skip
     task = args.task or contract.sim.task or "none"
     print(f"policy {args.model} on task '{task}', {args.episodes} unseen starts; starting simulation and policy node")

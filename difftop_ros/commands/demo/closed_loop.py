@@ -26,7 +26,7 @@ SETTLE_S = 0.15  # simulated, beside the policy's history
 @dataclass(frozen=True)
 class DemoOptions:
     """model: policy folder; limit_s: longest episode from activation, in simulated time; network: beyond this machine;
-    task: '' is the contract's; parameters: of the policy node, 'NAME:=VALUE'.
+    task: '' is the contract's; parameters: of the policy node, 'NAME:=VALUE'; contract: None is the policy's own.
     """
 
     model: Path
@@ -37,6 +37,7 @@ class DemoOptions:
     task: str = ""
     device: str = "cpu"
     parameters: tuple[str, ...] = ()
+    contract: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ class Demo:
 
     def _start_processes(self) -> None:
         options, env = self._options, ros_env.ros_environment(local_only=not self._options.network)
-        contract = f"contract:={(options.model / 'contract.yaml').absolute()}"
+        contract = f"contract:={(options.contract or options.model / 'contract.yaml').absolute()}"
         simulation = [contract, f"realtime_factor:={float(options.realtime_factor)}"]
         simulation += [f"task:={options.task}"] if options.task else []
-        policy = [f"model:='{options.model.absolute()}'", "use_sim_time:=true", f"device:={options.device}"]
+        policy = [contract, f"model:='{options.model.absolute()}'", "use_sim_time:=true", f"device:={options.device}"]
         policy += options.parameters
         for name, module, settings in (
             ("simulation", "difftop_ros.nodes.simulation.mujoco.node", simulation),

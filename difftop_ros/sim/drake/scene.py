@@ -64,9 +64,10 @@ class DrakeScene:
 
     def place_cube(self, position: Any, yaw: float) -> None:
         """Lays the cube at rest on the table at (x, y) [m], turned by yaw [rad]."""
-        from pydrake.math import RigidTransform, RollPitchYaw
+        from pydrake.math import RigidTransform, RotationMatrix
 
-        pose = RigidTransform(RollPitchYaw(0, 0, yaw), [*position, self.cube_half])
+        place = np.array([*position, self.cube_half], np.float64)
+        pose = RigidTransform(RotationMatrix.MakeZRotation(yaw), place)
         self._stage.plant.SetFreeBodyPose(self._stage.context, self._cube, pose)
 
     def touching_cube(self) -> set[int]:

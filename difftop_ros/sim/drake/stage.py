@@ -97,7 +97,7 @@ class DrakeRenderer:
         lens = CameraInfo(width, height, k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5)
         core = RenderCameraCore(self._NAME, lens, ClippingRange(found.near, found.far), RigidTransform())
         pose = stage.pose(self._world, camera)
-        query, frame, place = stage.query(), stage.scene.world_frame_id(), RigidTransform(pose)
+        query, frame, place = stage.query(), stage.scene.world_frame_id(), RigidTransform(np.asarray(pose, np.float64))
         colour = query.RenderColorImage(ColorRenderCamera(core), frame, place)
         depth = query.RenderDepthImage(DepthRenderCamera(core, DepthRange(found.near, found.far)), frame, place)
         metres = np.array(depth.data[..., 0], np.float32)

@@ -57,6 +57,7 @@ class DrakeWorld:
         self.joint_names = (*alone, *self._coupling)
         self.cameras = tuple(self._sdf.cameras)
         self.scene = DrakeScene(self._stage, self.task)
+        self.task.name = f"{SUITE}/{self.task.name}"  # as `make_world` takes it
         self._parts = sent_names(self.joint_names, self._coupling)
         plant, robot = self._stage.plant, self._stage.robot
         self._joints = [plant.GetJointByName(name, robot) for name in self._parts]

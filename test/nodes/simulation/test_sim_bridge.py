@@ -340,3 +340,31 @@ def test_the_shipped_contract_is_served_whole(spawn: Any, client: Any) -> None:
     for key, topics in pipeline.inputs.items():
         frame = pipeline.decode(key, {t: got[t][-1] for t in topics})
         assert frame.shape == pipeline.spec[key][0]
+
+
+def test_gazebos_contract_is_served_by_the_engine_drake(spawn: Any, client: Any) -> None:
+    """Fingers under their own names, trajectories as commands, a cloud of depth, colour and camera_info."""
+    pytest.importorskip("pydrake", reason="the extra [drake] is not installed")
+    file = share_path("config/panda_gazebo.yaml")
+    contract = load_contract(file)
+    start(spawn, f"contract:={file}", "task:=drake/lift", "lockstep:=true", "seed:=3")
+    pipeline = ObservationPipeline(contract)
+    got = {t: client.listen(t, kind, best_effort=True, depth=10) for t, kind in pipeline.topics.items()}
+    commands = client.publisher(contract.command.topic, contract.command.type)
+    answer = client.reset(3)
+    client.until(lambda: all(got.values()))
+    client.until(lambda: nanoseconds(got["joint_states"][-1].header.stamp) == nanoseconds(answer.stamp))
+    assert set(got["joint_states"][-1].name) >= {"panda_finger_joint1", "panda_finger_joint2"}
+    before = pipeline.decode("joints", {"joint_states": got["joint_states"][-1]}).astype(float)
+    assert before[-1] == pytest.approx(0.08, abs=1e-3)
+    cloud = pipeline.decode("cloud", {t: got[t][-1] for t in contract.observations["cloud"].topics})
+    red = cloud[(cloud[:, 3] > 0.35) & (cloud[:, 4] < 0.25)]
+    world = make_world("lift", seed=3)
+    assert len(red) > 3 and np.linalg.norm(red[:, :2].mean(0) - world.scene.cube()[0][:2]) < 0.02
+    target = before + np.array([0.1, 0, 0, 0, 0, 0, 0, -0.03])
+    commands.publish(array_to_command(contract, target, 0, ros_types))
+    assert client.step(1, wait=True).success
+    answer = client.step(12)
+    client.until(lambda: nanoseconds(got["joint_states"][-1].header.stamp) == nanoseconds(answer.stamp))
+    after = pipeline.decode("joints", {"joint_states": got["joint_states"][-1]})
+    np.testing.assert_allclose(after, target, atol=0.01)
