@@ -66,7 +66,7 @@ class DrakeScene:
         """Lays the cube at rest on the table at (x, y) [m], turned by yaw [rad]."""
         from pydrake.math import RigidTransform, RotationMatrix
 
-        place = np.array([*position, self.cube_half], np.float64)
+        place: Any = [*position, self.cube_half]
         pose = RigidTransform(RotationMatrix.MakeZRotation(yaw), place)
         self._stage.plant.SetFreeBodyPose(self._stage.context, self._cube, pose)
 
