@@ -28,8 +28,6 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
     # A second engine: Drake simulates the world that is written for Gazebo (100 MB).
     "drake": ["drake"],
-    # Forward kinematics, for costs that know the robot's body.
-    "robot": ["pytorch-kinematics"],
     # Meta-World's 50 tasks (it forgets to declare packaging), and data sets of robomimic.
     "metaworld": ["metaworld", "gymnasium", "packaging"],
     "datasets": ["h5py"],

@@ -22,10 +22,12 @@ class PlanResult:
         negative if unknown.  novelty_of  the stream and aspect that is so far off
     term_names, term_costs  costs added at run time and each one's share of final_cost, weight included
     clearance, clearance_between  smallest distance of the plan to an obstacle [m] and where; NaN, '' if not measured
+    before_costs  (H, A) the plan before costs were added to it; None if there are none
 
     The planner adds:
     stamp_ns  the observation's time [ns];  age_ms  age of its oldest stream [ms];  observe_ms  time to decode it [ms]
     sequence  number of the planner's round;  refusal  why the plan is not followed, '' if it is
+    in_the_way  float32 (n, 3) points of the surroundings' cloud that must not be touched [m]; None if none is watched
     """
 
     actions: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
@@ -44,8 +46,10 @@ class PlanResult:
     term_costs: tuple[float, ...] = ()
     clearance: float = float("nan")
     clearance_between: str = ""
+    before_costs: np.ndarray | None = None
     stamp_ns: int = 0
     age_ms: float = 0.0
     observe_ms: float = 0.0
     sequence: int = 0
     refusal: str = ""
+    in_the_way: np.ndarray | None = None

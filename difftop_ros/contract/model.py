@@ -171,6 +171,14 @@ class Contract(Section):
         topics = {t for o in self.observations.values() if received or not o.header for t in o.topics}
         return frozenset(topics | ({self.command.topic} if received or not self.command.header else set()))
 
+    @property
+    def measured(self) -> list[tuple[str, int]]:
+        """For each commanded joint (A,), the observation and the row of its frame that hold its measured position."""
+        return [
+            next((key, obs.positions[name]) for key, obs in self.observations.items() if name in obs.positions)
+            for name in self.command.joint_names
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse_contract` reads back to an equal contract."""
         return self.model_dump(mode="json", exclude_none=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from difftop_ros.costs.field import Grid
@@ -47,13 +48,19 @@ class Collision:
         self.margin, self.weight = margin, weight
         self.position = torch.zeros(len(robot.joints))
         self.shapes = Shapes.none()
+        self._share = torch.arange(1, between + 2) / (between + 1)
+        self._tree: cKDTree | None = None
         self._field = torch.full((1, *(grid.size if grid else (1, 1, 1))), 1e3)
 
-    def see(self, points: np.ndarray, least: int = 1) -> None:
-        """Take a cloud (n, 3) [m] in the base frame as what is in the way from now on; see Grid.field."""
+    def see(self, points: np.ndarray) -> None:
+        """Take a cloud (n, 3) [m] in the base frame as what is in the way from now on."""
         if self.grid is None:
             raise ValueError("no grid was given to look clouds up in; give one when making the term")
-        self._field = torch.from_numpy(self.grid.field(points, least))[None]
+        # a sphere that touches the margin interpolates between cells up to a cell's diagonal farther away
+        reach = self.margin + float(self.robot.radii.max()) + 3**0.5 * self.grid.cell
+        self._field = torch.from_numpy(self.grid.field(points, reach))[None]
+        finite = points[np.isfinite(points).all(1)]
+        self._tree = cKDTree(finite) if len(finite) else None
 
     @property
     def data(self) -> tuple[Tensor, ...]:
@@ -69,8 +76,8 @@ class Collision:
     def _sweep(self, commands: Tensor, position: Tensor) -> Tensor:
         """The configurations (B, H (between + 1), A) on the way, each stretch's end last."""
         path = torch.cat([position[:, None], commands], dim=1)
-        share = torch.arange(1, self.between + 2, dtype=path.dtype, device=path.device) / (self.between + 1)
-        return (path[:, :-1, None] + share[:, None] * path.diff(dim=1)[:, :, None]).flatten(1, 2)
+        share = self._share.to(path)[:, None]
+        return (path[:, :-1, None] + share * path.diff(dim=1)[:, :, None]).flatten(1, 2)
 
     def _distances(self, swept: Tensor, boxes: Tensor, cylinders: Tensor, planes: Tensor, field: Tensor) -> Tensor:
         """Clearance (B, T, S) [m] of every sphere in every configuration (B, T, A)."""
@@ -82,13 +89,17 @@ class Collision:
 
     @torch.no_grad()
     def clearance(self, commands: Tensor | np.ndarray) -> Clearance:
-        """Where a plan (H, A) comes nearest to anything."""
-        _, _, position, *around = (tensor[None] for tensor in self.data)
-        swept = self._sweep(torch.as_tensor(commands, dtype=position.dtype)[None], position)
-        distance = self._distances(swept, *around)[0]
-        index = int(distance.argmin())
-        row, sphere = divmod(index, distance.shape[1])
-        assert self.robot.spheres is not None  # sphere_centres has refused a robot without
-        x, y, z = self.robot.sphere_centres(swept[0, row])[sphere].tolist()
-        link = self.robot.spheres.links[sphere]
-        return Clearance(float(distance[row, sphere]), row // (self.between + 1), link, (x, y, z))
+        """Where a plan (H, A) comes nearest to anything: the true distance, not that of the field."""
+        position = self.position
+        swept = self._sweep(torch.as_tensor(commands, dtype=position.dtype)[None], position[None])[0]
+        centres = self.robot.sphere_centres(swept)
+        distance = self.shapes.distance(centres[None])[0]
+        if self._tree is not None:
+            seen = self._tree.query(centres.numpy())[0]
+            distance = torch.minimum(distance, torch.from_numpy(seen).to(distance))
+        distance = distance - self.robot.radii
+        row, sphere = divmod(int(distance.argmin()), distance.shape[1])
+        spheres = self.robot.body.spheres
+        assert spheres is not None  # sphere_centres has refused a robot without
+        x, y, z = centres[row, sphere].tolist()
+        return Clearance(float(distance[row, sphere]), row // (self.between + 1), spheres.links[sphere], (x, y, z))

@@ -15,15 +15,17 @@ from pydantic import Field
 
 from difftop_ros.contract import Contract
 from difftop_ros.contract.base import Section, Vector3
-from difftop_ros.contract.shapes import AnyShape
+from difftop_ros.contract.surroundings import Surroundings
 from difftop_ros.costs.collision import Collision
 from difftop_ros.costs.field import Grid
-from difftop_ros.costs.kinematics import RobotModel, Spheres
+from difftop_ros.costs.kinematics import RobotModel
 from difftop_ros.costs.motion import JointSpeed, ToolHeight, ToolTilt
 from difftop_ros.costs.shapes import Shapes
 from difftop_ros.costs.smoothness import Smoothness
 from difftop_ros.costs.term import CostTerm
 from difftop_ros.errors import UserError
+from difftop_ros.space import body_of
+from difftop_ros.space.sight import Sight
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,7 @@ class Making:
     @cached_property
     def robot(self) -> RobotModel:
         """The robot's model with its spheres. Raises UserError naming what the contract lacks."""
-        section, command = self.contract.robot, self.contract.command
-        if section.description is None:
-            raise UserError(
-                "this cost needs the robot's model, and the contract names none; add robot.description (URDF or MJCF) "
-                "and robot.spheres (of 'difftop contract spheres')"
-            )
-        if command.mode != "position":
-            raise UserError(f"this cost needs position commands, and command.mode is {command.mode!r}; leave it out")
-        spheres = Spheres.load(section.path("spheres")) if section.spheres is not None else None
-        return RobotModel(section.path("description"), command.joint_names, section.coupling, spheres)
+        return RobotModel.of(body_of(self.contract))
 
     @property
     def tool(self) -> str:
@@ -67,40 +60,24 @@ class CostOptions(Section):
         raise NotImplementedError(f"{type(self).__name__} makes no cost; give it a method 'make'")
 
 
-class CollisionOptions(CostOptions):
+class CollisionOptions(Surroundings, CostOptions):
     """The robot's spheres stay clear of shapes, and of the points of a cloud."""
 
     kind = "collision"
     weight: float = Field(3.0, ge=0, description="how much it counts; 0 switches it off")
     margin: float = Field(0.02, gt=0, le=0.5, description="distance from which on it costs [m]")
-    shapes: tuple[AnyShape, ...] = Field((), description="boxes, cylinders and half-spaces in the base frame")
-    cloud: str | None = Field(None, description="observation whose points are obstacles")
-    low: Vector3 = Field((-0.2, -0.8, 0.0), description="lowest corner of where clouds are looked up [m]")
-    high: Vector3 = Field((1.0, 0.8, 1.0), description="highest corner of it [m]")
-    cell: float = Field(0.03, ge=0.01, le=0.2, description="edge of its cells [m]")
-    above: float = Field(
-        0.0, description="points lower than this are no obstacles: the table, and what is to be touched [m]"
-    )
-    robot_margin: float = Field(0.04, ge=0, description="points so near to the robot's spheres are the robot's own [m]")
-    tool_margin: float = Field(0.08, ge=0, description="points so near to the tool's point are what it holds [m]")
-    memory_s: float = Field(
-        0.5, ge=0, le=60, description="how long a point counts after it was last seen, for what the arm hides [s]"
-    )
+    cell: float = Field(0.03, ge=0.01, le=0.2, description="edge of the cells in which a cloud is looked up [m]")
     withhold: bool = Field(True, description="show the policy its clouds without the points of these obstacles")
     between: int = Field(1, ge=0, le=8, description="configurations looked at between two steps")
 
     def make(self, making: Making) -> Collision:
         """See CostOptions."""
-        if self.cloud is not None:
-            observation = making.contract.observations.get(self.cloud)
-            if observation is None or observation.modality != "cloud":
-                clouds = [key for key, obs in making.contract.observations.items() if obs.modality == "cloud"]
-                raise UserError(f"cloud is '{self.cloud}', which is no cloud of the contract; it has {clouds}")
-        if making.robot.spheres is None:
+        if making.robot.body.spheres is None:
             raise UserError(
                 "collision needs the robot's spheres; write them with 'difftop contract spheres' and name "
                 "the file in robot.spheres"
             )
+        Sight(making.robot.body, self, making.contract)  # says now if there is no such cloud
         grid = None if self.cloud is None else Grid.over(self.low, self.high, self.cell)
         term = Collision(making.robot, margin=self.margin, weight=self.weight, grid=grid, between=self.between)
         term.shapes = Shapes.of(self.shapes)

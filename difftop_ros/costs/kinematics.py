@@ -1,153 +1,112 @@
-"""The robot's own model in torch: where every link, the tool and the collision spheres are for given joint positions.
+"""The robot's body (space/body.py) in torch: where its frames and spheres are; differentiable twice, compiles whole.
 
-URDF and MJCF are read by pytorch_kinematics. Spheres come from a file that `difftop contract spheres` writes. Nothing
-here is learned; everything is differentiable twice and compiles as one graph.
+A joint's pose in the one it hangs on is linear in (1, sin q, cos q, q); poses are their products along the chain. The
+spheres are linear in the poses, which makes them one product of matrices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from difftop_ros.errors import UserError
-from difftop_ros.plain_yaml import read_yaml
-
-FARTHEST = 1e3  # [m]; nothing of a robot is so far from its base
-Coupling = Mapping[str, Mapping[str, float]]  # commanded joint -> {joint of the model: metres or radians per unit}
-
-
-class RobotModelError(UserError):
-    """The robot's description cannot be read, or does not have what is asked of it."""
-
-
-@dataclass(frozen=True)
-class Spheres:
-    """links: S names; centres float32 (S, 3) in their link's frame [m]; radii float32 (S,) [m]."""
-
-    links: tuple[str, ...]
-    centres: Tensor
-    radii: Tensor
-
-    @classmethod
-    def load(cls, path: str | Path) -> Spheres:
-        """Read `link: [[x, y, z, radius], ...]`. Raises RobotModelError naming the link that is not so."""
-        data = read_yaml(path, "spheres", RobotModelError).data
-        if not isinstance(data, dict) or not data:
-            raise RobotModelError(f"{path}: expected 'link: [[x, y, z, radius], ...]' [m], got {data!r:.60}")
-        links: list[str] = []
-        rows: list[list[float]] = []
-        for link, spheres in data.items():
-            for row in spheres if isinstance(spheres, list) else [spheres]:
-                if not (isinstance(row, list) and len(row) == 4 and all(isinstance(v, int | float) for v in row)):
-                    raise RobotModelError(f"{path}: a sphere of '{link}' is {row!r:.60}; expected [x, y, z, radius]")
-                if not row[3] > 0:
-                    raise RobotModelError(f"{path}: a sphere of '{link}' has radius {row[3]}; expected more than 0")
-                if not all(abs(value) <= FARTHEST for value in row):
-                    raise RobotModelError(
-                        f"{path}: a sphere of '{link}' is {row!r:.60}; nothing lies beyond {FARTHEST} m"
-                    )
-                links.append(str(link))
-                rows.append([float(value) for value in row])
-        if not rows:
-            raise RobotModelError(f"{path} names {len(data)} links and no sphere; expected [[x, y, z, radius], ...]")
-        table = torch.tensor(rows, dtype=torch.float32)
-        return cls(tuple(links), table[:, :3], table[:, 3])
+from difftop_ros.space import Body, RobotModelError, Spheres
+from difftop_ros.space.body import Coupling
 
 
 class RobotModel:
-    """Forward kinematics for the commanded joints (A,) in their order.
-
-    Joints of the description that are not commanded stay at 0. frames: the description's frame names, in the order of
-    `transforms`. Not a module: it has no parameters; `to` moves it.
-    """
+    """Forward kinematics for the commanded joints (A,) in their order. Not a module: it has no parameters."""
 
     def __init__(
         self, path: str | Path, joints: Sequence[str], coupling: Coupling | None = None, spheres: Spheres | None = None
     ) -> None:
-        """coupling: for a commanded joint that is not one of the description's, the joints that it moves.
+        """As Body.read."""
+        self.body = Body.read(path, joints, coupling, spheres)
+        self.to("cpu")
 
-        Raises RobotModelError for a description that cannot be read, and for joints or links it does not have.
-        """
-        self.path, self.joints = Path(path), tuple(joints)
-        chain = _read(self.path).to(dtype=torch.float32)
-        own = list(chain.get_joint_parameter_names())
-        self.frames: tuple[str, ...] = tuple(chain.get_frame_names(exclude_fixed=False))
-        order = torch.zeros(len(own), len(self.joints))
-        for column, name in enumerate(self.joints):
-            for moved, ratio in (coupling or {}).get(name, {name: 1.0}).items():
-                if moved not in own:
-                    raise RobotModelError(
-                        f"{self.path} has no joint '{moved}' (for the commanded joint '{name}'); it has {own}: correct "
-                        "the name, or say in robot.coupling which of its joints the command moves"
-                    )
-                order[own.index(moved), column] = ratio
-        self._chain, self._order = chain, order
-        self._index = {name: int(chain.frame_to_idx[name]) for name in self.frames}
-        self.spheres = spheres
-        if spheres is not None:
-            for link in spheres.links:
-                self._row(link)
-            self._of_sphere = torch.tensor([self._row(link) for link in spheres.links])
-            self._centres = torch.cat([spheres.centres, torch.ones(len(spheres.links), 1)], dim=1)
-            self.radii = spheres.radii
-
-    def _row(self, frame: str) -> int:
-        if frame not in self._index:
-            raise RobotModelError(f"{self.path} has no frame '{frame}'; it has {list(self.frames)}")
-        return self._index[frame]
+    @classmethod
+    def of(cls, body: Body) -> RobotModel:
+        """The model of a body that was read already."""
+        model = cls.__new__(cls)
+        model.body = body
+        return model.to("cpu")
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> RobotModel:
         """The same model with its constants there; in place, returns itself."""
-        self._chain = self._chain.to(device=device, dtype=dtype)
-        self._order = self._order.to(device, dtype)
-        if self.spheres is not None:
-            self._of_sphere = self._of_sphere.to(device)
-            self._centres, self.radii = self._centres.to(device, dtype), self.radii.to(device, dtype)
+
+        def constant(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(array).to(device, dtype)
+
+        body = self.body
+        self._coupling, self._rest = constant(body.coupling.T), constant(body.rest)
+        self._basis = constant(body.basis.reshape(len(body.parents), 4, 16))
+        self._base = torch.eye(4, dtype=dtype, device=device)
+        self._parents: list[int] = body.parents.tolist()
+        self._hung_on: list[int] = body.frame_joints.tolist()
+        self._frame_joints = torch.as_tensor(body.frame_joints + 1, device=device)
+        self._frame_poses = constant(body.frame_poses)
+        if body.spheres is not None:
+            self._sphere_map = constant(body.sphere_map.reshape(len(body.radii), -1).T)
+            self._radii = constant(body.radii)
         return self
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The description's frames, in the order of `transforms`."""
+        return self.body.frames
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """The commanded joints."""
+        return self.body.joints
+
+    @property
+    def radii(self) -> Tensor:
+        """(S,) [m]. Raises RobotModelError without spheres."""
+        if self.body.spheres is None:
+            raise RobotModelError(self.body.lacks_spheres)
+        return self._radii
+
+    def _poses(self, positions: Tensor) -> list[Tensor]:
+        """Poses (N, 4, 4) of the joints for commands (N, A)."""
+        own = positions @ self._coupling + self._rest
+        parts = torch.stack([torch.ones_like(own), own.sin(), own.cos(), own], dim=-1)
+        local = torch.einsum("nmk,mki->nmi", parts, self._basis).unflatten(2, (4, 4)).unbind(1)
+        poses: list[Tensor] = []
+        for pose, parent in zip(local, self._parents, strict=True):
+            poses.append(_product(poses[parent], pose) if parent >= 0 else pose)
+        return poses
+
+    def _with_base(self, positions: Tensor) -> Tensor:
+        """Poses (N, M + 1, 4, 4), the base's own first, for commands (..., A)."""
+        flat = positions.reshape(-1, positions.shape[-1])
+        return torch.stack([self._base.expand(len(flat), 4, 4), *self._poses(flat)], dim=1)
 
     def transforms(self, positions: Tensor) -> Tensor:
         """base_from_frame (..., F, 4, 4) [m] of all frames for joint positions (..., A) [rad | m]."""
-        flat = positions.reshape(-1, positions.shape[-1]) @ self._order.T
-        # Not the library's analytical gradient: the implicit adjoint differentiates twice.
-        found = self._chain.forward_kinematics_tensor(flat, analytical_grad=False)
-        return found.transpose(0, 1).reshape(*positions.shape[:-1], *found.shape[:1], 4, 4)
+        found = self._with_base(positions)[:, self._frame_joints] @ self._frame_poses
+        return found.reshape(*positions.shape[:-1], *found.shape[1:])
 
     def pose(self, positions: Tensor, frame: str) -> Tensor:
-        """base_from_frame (..., 4, 4) of one frame."""
-        return self.transforms(positions)[..., self._row(frame), :, :]
+        """base_from_frame (..., 4, 4) of one frame. Raises RobotModelError for one that there is not."""
+        row = self.body.row(frame)
+        flat = positions.reshape(-1, positions.shape[-1])
+        joint, own = self._hung_on[row], self._frame_poses[row]
+        found = self._poses(flat)[joint] @ own if joint >= 0 else own.expand(len(flat), 4, 4)
+        return found.reshape(*positions.shape[:-1], 4, 4)
 
     def sphere_centres(self, positions: Tensor) -> Tensor:
         """Centres (..., S, 3) [m] in the base frame; `radii` (S,) go with them. Raises RobotModelError without any."""
-        if self.spheres is None:
-            raise RobotModelError(
-                f"{self.path} has no collision spheres; write them with 'difftop contract spheres' and name the file "
-                "in robot.spheres"
-            )
-        poses = self.transforms(positions)[..., self._of_sphere, :3, :]
-        return (poses @ self._centres[:, :, None]).squeeze(-1)
+        count = len(self.radii)
+        poses = self._with_base(positions)[:, :, :3].transpose(1, 2).flatten(2)  # (N, 3, (M + 1) 4)
+        return (poses @ self._sphere_map).transpose(1, 2).reshape(*positions.shape[:-1], count, 3)
 
 
-def _read(path: Path) -> Any:
-    """The description as a pytorch_kinematics Chain."""
-    import pytorch_kinematics
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RobotModelError(f"robot description {str(path)!r} cannot be read: {error}") from None
-    if "<robot" in text:
-        build: Any = pytorch_kinematics.build_chain_from_urdf
-        given: str | bytes = text.encode()  # a str may declare no encoding
-    elif "<mujoco" in text:
-        build, given = pytorch_kinematics.build_chain_from_mjcf, text
-    else:
-        raise RobotModelError(f"{path} is neither URDF (<robot>) nor MJCF (<mujoco>); xacro must be expanded first")
-    try:
-        return build(given)
-    except Exception as error:  # the library raises whatever its parsers raise
-        raise RobotModelError(f"{path} cannot be read as a robot: {' '.join(str(error).split())[:200]}") from None
+def _product(one: Tensor, two: Tensor) -> Tensor:
+    """Matrix product (N, 4, 4); written out where a compiler fuses it: a call costs more than so small a product."""
+    if torch.compiler.is_compiling():
+        return (one[:, :, :, None] * two[:, None]).sum(2)
+    return one @ two

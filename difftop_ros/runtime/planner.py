@@ -74,8 +74,9 @@ class ObserveAndSolve:
 class PlannerLoop:
     """Plans at most once per `period_s`, as soon as new sensor data make `fresh` set (see `offer`).
 
-    It begins when streams_ready() is true, at the latest after `grace_s` seconds. on_result(result, plan) is called
-    after each round in the planner's thread; plan is None if it was refused.
+    It begins when streams_ready() is true, at the latest after `grace_s` seconds. objection(plan) tells why a plan
+    that is sound otherwise must not be followed, '' if it may. on_result(result, plan) is called after each round in
+    the planner's thread; plan is None if it was refused.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class PlannerLoop:
         max_novelty: float = 0.0,
         max_outside: float = 0.0,
         streams_ready: Callable[[], bool] = lambda: True,
+        objection: Callable[[TimedPlan], str] = lambda plan: "",
         grace_s: float = 1.0,
     ) -> None:
         self._work, self._plans, self._supervisor = work, plans, supervisor
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
         self._on_result, self._max_excess, self._max_novelty = on_result, max_plan_excess, max_novelty
-        self._max_outside = max_outside
+        self._max_outside, self._objection = max_outside, objection
         self._streams_ready, self._grace_s = streams_ready, grace_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -181,6 +183,8 @@ class PlannerLoop:
             self.clipped += result.outside > 0
             self.outside = max(self.outside, result.outside)
             kind, refusal = ("observation", novel) if novel else ("plan", self._refusal(result, plan))
+            if not refusal:
+                kind, refusal = "clearance", self._objection(plan)
             slowed = "" if refusal else self.verdict.slowed
             result = replace(result, message="; ".join(filter(None, (result.message, slowed))))
         except PlannerLost:
@@ -192,7 +196,7 @@ class PlannerLoop:
             return replace(result, refusal="stopped")
         if refusal or plan is None:
             self._supervisor.trip(refusal, time.monotonic(), kind)
-            self.refused += kind == "plan"
+            self.refused += kind in ("plan", "clearance")
             plan, result = None, replace(result, refusal=refusal)
         else:
             self.accepted += 1

@@ -34,6 +34,7 @@ from difftop_ros.safety import (
     MotionShaper,
     make_checks,
 )
+from difftop_ros.safety.guard import SAMPLES, Guard
 
 OnResult = Callable[[PlanResult, TimedPlan | None], None]
 
@@ -58,9 +59,10 @@ class RunSettings:
     failure_window_s: float
     max_overruns: int
 
-    def make_checks(self, max_measured_age_ms: float) -> list[Check]:
+    def make_checks(self, max_measured_age_ms: float, guard: Guard | None = None) -> list[Check]:
         """The gate's checks. Raises UserError for names that cannot be had."""
-        return make_checks(GateSettings(self.max_plan_age_ms, max_measured_age_ms, self.tracking_s), self.checks)
+        settings = GateSettings(self.max_plan_age_ms, max_measured_age_ms, self.tracking_s, guard)
+        return make_checks(settings, self.checks)
 
 
 class CommandOutlet(Protocol):
@@ -83,6 +85,7 @@ class Run:
     def __init__(
         self, contract: Contract, worker: PolicyWorker | ProcessWorker, source: TimeSource, streams: StreamBuffers,
         joints: JointReader, settings: RunSettings, outlet: CommandOutlet, on_result: OnResult,
+        guard: Guard | None = None,
     ) -> None:  # fmt: skip
         self._source, self._streams, self._outlet, self._on_result = source, streams, outlet, on_result
         self._sync_ns = round(settings.sync_ms * 1e6)
@@ -90,7 +93,8 @@ class Run:
         worker.reset()
         worker.observe(streams.request(source.now_ns(), facts.obs_steps, step_s))
         limits = MotionLimits.of(contract.command, contract.control_rate_hz)
-        gate = CommandGate(limits, settings.make_checks(joints.max_age_ms))
+        gate = CommandGate(limits, settings.make_checks(joints.max_age_ms, guard))
+        self._guard = guard
         self._joints, self._belief, self.objection = joints, Belief(limits), ""
         self._window_ns = round((facts.obs_steps - 1) * step_s * 1e9)
         joints.believe(self._belief)
@@ -98,6 +102,8 @@ class Run:
         start, why = gate.start_position(reading.position)
         if reading.fault or start is None:
             raise UserError(reading.fault or why)
+        if guard is not None and (inside := guard.contained(start)):
+            raise UserError(inside)
         plans = PlanBuffer(settings.blend_ms / 1e3)
         self.result: PlanResult | None = None
         self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
@@ -109,8 +115,7 @@ class Run:
             work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
             period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
             on_result=self._take, max_plan_excess=settings.max_plan_excess, max_novelty=settings.max_novelty,
-            max_outside=settings.max_outside,
-            streams_ready=Renewed(streams),
+            max_outside=settings.max_outside, streams_ready=Renewed(streams), objection=self._object,
         )  # fmt: skip
         self.control = ControlLoop(
             gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
@@ -173,7 +178,18 @@ class Run:
         doubt = self._joints.last_doubt
         if self._joints.doubted_ns >= result.stamp_ns - self._window_ns and not doubt.ok:
             raise UserError(f"the observation has joint positions that are not believed: {doubt.reason}")
+        if self._guard is not None and result.in_the_way is not None:
+            self._guard.see(result.in_the_way)
         return result
+
+    def _object(self, plan: TimedPlan) -> str:
+        """Planner thread: why a plan's next moments must not be gone, '' if they may."""
+        if self._guard is None or plan.mode != "position":
+            return ""
+        now, ahead_ns = self._source.now_ns(), 1e9 * self._guard.options.look_ahead_s
+        start = self._joints.read(now).position if self.control.last is None else self.control.last
+        ahead = [plan.at(now + round(share * ahead_ns)) for share in np.linspace(0.0, 1.0, SAMPLES + 1)]
+        return self._guard.along(np.array([start, *ahead]))
 
     def _offer(self, now_ns: int) -> None:
         self.planner.offer(self._streams.synchronised_ns(now_ns, self._sync_ns))

@@ -27,6 +27,8 @@ from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObs
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
+from difftop_ros.safety.guard import load_guard
+from difftop_ros.space.sight import Sight
 
 START_S = 120.0
 PREPARE_S = 600.0  # more for a solve that is compiled first
@@ -45,7 +47,8 @@ class PolicyFacts:
 @dataclass(frozen=True)
 class WorkerOptions:
     """model: folder; contract: YAML text in force ('' = the policy's copy); namespace: that of its relative topics;
-    costs: file of costs added to its plans ('' = none); the others as the parameters.
+    costs: file of costs added to its plans, surroundings: file of what must not be touched ('' = none); the others as
+    the parameters.
 
     decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
     """
@@ -58,13 +61,15 @@ class WorkerOptions:
     torch_threads: int = 1
     prepare_solve: str = "none"
     costs: str = ""
+    surroundings: str = ""
 
 
 class PolicyWorker:
     """A policy and the observation pipeline that feeds it. Used by one thread."""
 
-    def __init__(self, policy: Any, contract: Contract, decode: Deserialize) -> None:
-        self.policy, self.contract = policy, contract
+    def __init__(self, policy: Any, contract: Contract, decode: Deserialize, sight: Sight | None = None) -> None:
+        """sight: finds in each newest observation what must not be touched."""
+        self.policy, self.contract, self._sight = policy, contract, sight
         self._pipeline = ObservationPipeline(contract)
         self._decode = decode
         self._messages: dict[int, Any] = {}
@@ -74,6 +79,11 @@ class PolicyWorker:
 
         Raises ObservationError. Times before the streams began repeat the earliest observation, as training does.
         """
+        frames, ages_ms = self._observe(request)
+        return frames, max(ages_ms.values())
+
+    def _observe(self, request: Request) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """As `observe`, with the age [ms] of each of the newest observation's streams."""
         used = {m.number: m for pick in request.picks for m in pick.values()}
         self._messages = {n: self._messages.get(n) or self._decode(m.raw, m.kind) for n, m in used.items()}
         self._pipeline.turns.last.update(request.turns)
@@ -88,15 +98,21 @@ class PolicyWorker:
                     raise
         window = [window[0]] * (len(request.times_ns) - len(window)) + window
         frames = {key: np.stack([o.frames[key] for o in window]) for key in self._pipeline.spec}
-        return frames, max(window[-1].ages.values())
+        return frames, window[-1].ages
 
     def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
         """One plan. Raises UserError naming what is wrong with the observation."""
         begin = time.perf_counter()
-        frames, age_ms = self.observe(request)
+        frames, ages_ms = self._observe(request)
         observe_ms = (time.perf_counter() - begin) * 1e3
+        time_ns = request.times_ns[-1]
+        if observed := getattr(self.policy, "observed", None):
+            observed(time_ns / 1e9, ages_ms)
+        in_the_way = None if self._sight is None else self._sight.in_frames(frames, time_ns / 1e9, ages_ms)
         result = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
-        return replace(result, stamp_ns=request.times_ns[-1], age_ms=age_ms, observe_ms=observe_ms)
+        return replace(
+            result, stamp_ns=time_ns, age_ms=max(ages_ms.values()), observe_ms=observe_ms, in_the_way=in_the_way
+        )
 
     @property
     def facts(self) -> PolicyFacts:
@@ -107,6 +123,8 @@ class PolicyWorker:
         """Forget what belongs to the last run; called on activation."""
         self._messages.clear()
         self._pipeline.turns.last.clear()
+        if self._sight is not None:
+            self._sight.reset()
         self.policy.reset()
 
     def close(self) -> None:
@@ -131,7 +149,8 @@ def load_worker(options: WorkerOptions) -> PolicyWorker:
     if options.prepare_solve != "none":
         policy.prepare(options.prepare_solve)
     policy.warm_up()
-    return PolicyWorker(policy, contract.in_namespace(options.namespace), options.decode)
+    sight = load_guard(options.surroundings, contract).sight() if options.surroundings else None
+    return PolicyWorker(policy, contract.in_namespace(options.namespace), options.decode, sight)
 
 
 def check_fit(contract: Contract, trained: Contract, model: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+MOST_TICKS = 1000  # of a stop whose way is asked for
+
 
 def ramp_out(size: np.ndarray, ramp: np.ndarray) -> np.ndarray:
     """Change of speed while an acceleration of `size` >= 0 is taken back by `ramp` each tick."""
@@ -70,3 +72,27 @@ def extent(
     dip = back * v + a * back * (back + 1) / 2 - ramp * back * (back + 1) * (back + 2) / 6
     low, high = np.minimum(np.minimum(dip, way), 0.0), np.maximum(way, 0.0)
     return sign * way, np.where(sign > 0, low, -high), np.where(sign > 0, high, -low)
+
+
+def stopping_way(
+    position: np.ndarray,
+    speed: np.ndarray,
+    acceleration: np.ndarray,
+    dt: float,
+    per_tick: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Positions (K, A) of the quickest stop, from `position` (A,) [unit] at speed and acceleration (A,) on.
+
+    dt: tick [s]; per_tick: as MotionLimits.per_tick. Every third tick's position, and the last one's.
+    """
+    _, top, ramp = per_tick
+    moved, change = speed * dt, acceleration * dt**2
+    still = 1e-6 * np.maximum(per_tick[0], 1e-9)
+    way = [position]
+    for _ in range(MOST_TICKS):
+        if (np.abs(moved) <= still).all():
+            break
+        change = towards(-moved, change, ramp, top)
+        moved = moved + change
+        way.append(way[-1] + moved)
+    return np.array([*way[:-1:3], way[-1]])

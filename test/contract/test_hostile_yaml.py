@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from difftop_ros.contract import ContractError, load_contract, parse_contract
-from difftop_ros.costs.kinematics import RobotModelError, Spheres
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
+from difftop_ros.space import RobotModelError, Spheres
 
 DEMO = (Path(__file__).parents[2] / "config" / "panda_table.yaml").read_text()
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -26,7 +26,7 @@ def robot(tmp_path: Path) -> RobotModel:
     """A ball of 5 cm that two joints move in the plane: the commands are its place."""
     path = tmp_path / "cart.urdf"
     path.write_text(PLANE_ARM)
-    return RobotModel(path, ["x", "y"], spheres=Spheres(("tip",), torch.zeros(1, 3), torch.tensor([0.05])))
+    return RobotModel(path, ["x", "y"], spheres=Spheres(("tip",), np.zeros((1, 3)), np.array([0.05])))
 
 
 def straight(steps: int = 9) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -51,25 +52,32 @@ def test_gradients_are_finite_everywhere() -> None:
     assert torch.isfinite(gradient).all()
 
 
-def test_the_field_is_within_a_cell_of_the_true_distance() -> None:
+def test_the_field_is_the_true_distance_up_to_its_reach() -> None:
     rng = np.random.default_rng(2)
     grid = Grid.over([0, -0.4, 0], [0.8, 0.4, 0.6], 0.02)
     cloud = rng.uniform([0.3, -0.1, 0.1], [0.5, 0.1, 0.4], (800, 3))
-    field = torch.tensor(grid.field(np.vstack([cloud, [[np.nan, 0, 0], [50, 0, 0]]])))[None]
+    reach = 0.2
+    field = torch.tensor(grid.field(np.vstack([cloud, [[np.nan, 0, 0], [50, 0, 0]]]), reach))[None]
     points = rng.uniform([0.02, -0.38, 0.02], [0.78, 0.38, 0.58], (500, 3))
     found = grid.lookup(field, torch.tensor(points, dtype=torch.float32)[None])[0].numpy()
-    assert np.abs(found - brute(points, cloud)).max() < 0.02 * np.sqrt(3)
+    true = brute(points, cloud)
+    assert np.abs(found - true.clip(max=reach)).max() < 0.02
+    near = (true > 0.04) & (true < reach - 0.02 * np.sqrt(3))
+    assert near.sum() > 50 and np.abs(found - true)[near].max() < 0.006
 
 
-def test_an_empty_cloud_is_far_away_and_lone_points_can_be_ignored() -> None:
+def test_an_empty_cloud_is_far_away_and_a_dense_one_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Grid.over([0, 0, 0], [1, 1, 1], 0.05)
-    assert grid.field(np.empty((0, 3))).min() > 1.0
-    assert grid.field(np.full((1, 3), 0.5), least=2).min() > 1.0 > grid.field(np.full((2, 3), 0.5), least=2).min()
+    assert grid.field(np.empty((0, 3)), 0.5).min() == 0.5
+    cloud = np.random.default_rng(3).uniform(0, 1, (100, 3))
+    at_once = grid.field(cloud, 0.2)
+    monkeypatch.setattr("difftop_ros.costs.field.AT_ONCE", 3000)
+    np.testing.assert_array_equal(grid.field(cloud, 0.2), at_once)
 
 
 def test_the_fields_gradient_points_away_from_the_obstacle() -> None:
     grid = Grid.over([0, 0, 0], [1, 1, 1], 0.02)
-    field = torch.tensor(grid.field(np.full((1, 3), 0.5)))[None]
+    field = torch.tensor(grid.field(np.full((1, 3), 0.5), 0.5))[None]
     points = torch.tensor([[[0.7, 0.5, 0.5], [0.5, 0.2, 0.5]]], requires_grad=True)
     (gradient,) = torch.autograd.grad(grid.lookup(field, points).sum(), points)
     np.testing.assert_allclose(gradient[0, 0].numpy(), [1, 0, 0], atol=0.1)

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from difftop_ros.contract import load_contract
-from difftop_ros.costs.kinematics import RobotModel, RobotModelError, Spheres
+from difftop_ros.costs import RobotModel, RobotModelError, Spheres
 from difftop_ros.paths import share_path
 from difftop_ros.sim.mujoco.spheres import cover
 

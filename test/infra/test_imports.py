@@ -44,6 +44,7 @@ FORBIDDEN = {
     "messages": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.data", "difftop_ros.sim"},
     "data": ROS | POLICIES | {"torch", "mujoco", "lightning", "difftop_ros.sim", "difftop_ros.trajopt"},
     "trajopt": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},
+    "space": ROS | POLICIES | {"torch", "lightning", "mujoco", "difftop_ros.data", "difftop_ros.sim"},
     "costs": ROS | POLICIES | {"lightning", "mujoco", "difftop_ros.data"},
     "nets": ROS | {"lightning", "mujoco", "difftop_ros.data", "difftop_ros.policies", "difftop_ros.learning"},
     "novelty": ROS | POLICIES | {"torch", "lightning", "mujoco", "difftop_ros.data", "difftop_ros.contract"},

@@ -129,11 +129,11 @@ class SpheresFile(_Yaml):
     samples = ("link1: [[0.0, 0.0, 0.1, 0.05], [0.0, 0.1, 0.1, 0.05]]\nhand: [[0.0, 0.0, 0.0, 0.1]]\n",)
 
     def feed(self, raw: bytes) -> None:
-        from difftop_ros.costs.kinematics import Spheres
+        from difftop_ros.space import Spheres
 
         path = self.folder / "spheres.yaml"
         path.write_bytes(raw)
-        assert np.isfinite(Spheres.load(path).centres.numpy()).all()
+        assert np.isfinite(Spheres.load(path).centres).all()
 
 
 class ModelFolder(Target):

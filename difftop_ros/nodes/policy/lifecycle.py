@@ -32,6 +32,7 @@ from difftop_ros.runtime.run import Run, RunSettings
 from difftop_ros.runtime.unfinished import UnfinishedRun
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker, WorkerOptions, load_worker
 from difftop_ros.safety.checks import left_out
+from difftop_ros.safety.guard import load_guard
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -164,11 +165,12 @@ class PolicyNode(LifecycleNode):
             model=self.value("model"), decode=deserialize, contract=asked.to_yaml() if asked else "",
             namespace=self.get_namespace(), device=self.value("device"), torch_threads=self.value("torch_threads"),
             prepare_solve=self.value("prepare_solve"),
-            costs=self.value("costs"),
+            costs=self.value("costs"), surroundings=self.value("surroundings"),
         )  # fmt: skip
         self._worker = ProcessWorker(options) if self.value("planner_process") else load_worker(options)
         contract = (asked or self._worker.facts.contract).in_namespace(self.get_namespace())
         self.contract = contract
+        self._guard = load_guard(self.value("surroundings"), contract) if self.value("surroundings") else None
         self.source = SimTime() if self.value("use_sim_time") else SystemTime()
         self.connections = Connections(self, contract, self.source, self._worker.facts.obs_steps)
         self._joints = JointReader(contract, self.connections.streams, deserialize)
@@ -213,7 +215,7 @@ class PolicyNode(LifecycleNode):
             raise UserError(reason)
         self.run = Run(
             contract, worker, self.source, connections.streams, self._joints, self._settings(), command,
-            self._supervision.on_result,
+            self._supervision.on_result, self._guard,
         )  # fmt: skip
         self.why_stopped, self.running = "", True
         assert self._unfinished is not None

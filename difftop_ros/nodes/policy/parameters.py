@@ -22,7 +22,9 @@ PARAMETERS = (
         "C++ compiler, 'cuda_graph' a GPU. Plans stay the same to rounding and take less time.",
         choices=("none", "compile", "cuda_graph", "compile+cuda_graph")),
     Parameter("costs", "", "File of costs added to every plan: what the policy keeps away from although it was never "
-        "trained to (docs/how-to/add_costs.md); empty: none."),
+        "trained to (docs/how-to/add_costs.md); empty: none.", live=True),
+    Parameter("surroundings", "", "File of what the robot must not touch, whatever the policy: shapes and the points "
+        "of a cloud; what would touch is not sent (docs/how-to/keep_clear.md); empty: nothing is known.", live=True),
     Parameter("planner_process", True, "Observe and solve in a process of their own, so that no large cloud or solve "
         "can make the control thread late; costs a copy of each message."),
     Parameter("realtime_priority", 10, "Real-time priority (SCHED_FIFO) of the node's own threads, where the system "

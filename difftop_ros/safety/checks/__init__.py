@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from difftop_ros.errors import UserError
 from difftop_ros.safety.checks.age import Measurement, PlanAge
 from difftop_ros.safety.checks.base import Check, GateSettings, LastCommand, Proposal
+from difftop_ros.safety.checks.clearance import Clearance
 from difftop_ros.safety.checks.content import Finite, JointNames
 from difftop_ros.safety.checks.motion import Acceleration, Jerk, Position, Tracking, Velocity
 
@@ -16,7 +17,7 @@ __all__ = ["DEFAULT_CHECKS", "Check", "GateSettings", "LastCommand", "Proposal",
 GROUP = "difftop_ros.checks"
 OURS: dict[str, Callable[[GateSettings], Check]] = {
     check.kind: check
-    for check in (Finite, JointNames, PlanAge, Measurement, Position, Velocity, Acceleration, Jerk, Tracking)
+    for check in (Finite, JointNames, PlanAge, Measurement, Position, Velocity, Acceleration, Jerk, Tracking, Clearance)
 }
 DEFAULT_CHECKS = tuple(OURS)
 FIRST = (Finite.kind, JointNames.kind)  # all others compute with the numbers and rely on these two

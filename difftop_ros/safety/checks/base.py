@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from difftop_ros.safety.limits import MotionLimits
+
+if TYPE_CHECKING:
+    from difftop_ros.safety.guard import Guard
 
 TOLERANCE = 1e-6
 
@@ -20,11 +23,13 @@ class GateSettings:
     max_plan_age_ms      a plan older than this may not be followed [ms]
     max_measured_age_ms  joint states older than this say nothing of where the robot is [ms]
     tracking_s           a position command may be ahead of the measured position by this many seconds at top velocity
+    guard                knows what must not be touched; None: nothing is known
     """
 
     max_plan_age_ms: float
     max_measured_age_ms: float
     tracking_s: float
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)

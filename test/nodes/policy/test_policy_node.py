@@ -245,7 +245,7 @@ def test_a_check_of_another_package_is_asked_and_a_misspelt_one_refused(
     held = next(status for status in list(robot.statuses) if status.holding)
     assert held.hold_reason == "no motion today; come again tomorrow"
     assert held.commands_published == 0
-    assert "does without its checks ['measurement', 'position', 'jerk', 'tracking']" in process.output()
+    assert "does without its checks ['measurement', 'position', 'jerk', 'tracking', 'clearance']" in process.output()
     assert process.interrupt() == 0
     assert robot.commands == []
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.costs.collision import Collision
@@ -14,6 +17,8 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.evaluate import Acting
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies import Policy
+from difftop_ros.safety.guard import Guard, GuardOptions
+from difftop_ros.space.near import Scene
 
 COLLISION = "obstacles"
 ABOVE_M = 0.07  # the cube on the table, 4 cm high, is no obstacle
@@ -44,6 +49,18 @@ def costs_from_cloud(policy: Policy) -> Begin:
     return lambda shapes_now: _with_collision(policy, cloud=cloud, above=ABOVE_M)
 
 
+def gate(policy: Policy) -> Begin:
+    """The plan as it is, and no step of it whose next moments would touch the true obstacles: then the arm stands."""
+    guard = Guard(GuardOptions(), policy.contract)
+    return lambda shapes_now: _Gated(policy, guard, shapes_now)
+
+
+def costs_and_gate(policy: Policy) -> Begin:
+    """Costs of the true shapes, and the gate behind them."""
+    guard, costs = Guard(GuardOptions(), policy.contract), costs_from_shapes(policy)
+    return lambda shapes_now: _Gated(costs(shapes_now), guard, shapes_now)
+
+
 def _with_collision(policy: Policy, shapes: Sequence[AnyShape] = (), **figures: Any) -> WithCosts:
     given = [shape.model_dump(mode="json") for shape in shapes]
     terms = {COLLISION: {"kind": "collision", "shapes": given, **figures}}
@@ -67,4 +84,31 @@ class _Told:
         return self._acting.act(*args, **options)
 
 
-ARMS: dict[str, Arm] = {"nothing": nothing, "costs, shapes": costs_from_shapes, "costs, cloud": costs_from_cloud}
+class _Gated:
+    """A policy behind the gate's guard, as the node has it: a plan that would touch is not followed, the arm stands."""
+
+    def __init__(self, acting: Acting, guard: Guard, shapes_now: ShapesNow) -> None:
+        self._acting, self._guard, self._shapes_now = acting, guard, shapes_now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._acting, name)
+
+    def act(self, obs: Mapping[str, np.ndarray], **options: Any) -> PlanResult:
+        """As the policy's, or the measured position for all steps."""
+        result = self._acting.act(obs, **options)
+        contract = self._guard.contract
+        position = np.array([float(obs[key][-1][row]) for key, row in contract.measured])
+        self._guard.scene = Scene(self._shapes_now())
+        ahead = round(self._guard.options.look_ahead_s * contract.rate_hz)
+        if not self._guard.along(np.concatenate([position[None], result.actions[:ahead]])):
+            return result
+        return replace(result, actions=np.repeat(position[None], len(result.actions), axis=0))
+
+
+ARMS: dict[str, Arm] = {
+    "nothing": nothing,
+    "gate": gate,
+    "costs, shapes": costs_from_shapes,
+    "costs, shapes, gate": costs_and_gate,
+    "costs, cloud": costs_from_cloud,
+}

@@ -1,7 +1,6 @@
-"""What a collision cost sees in a cloud, and what a policy need not see of it.
+"""A collision cost with the clouds that it looks at, and what the policy need not see of them.
 
-A cloud holds the robot itself, what it is to touch, and what is in its way. The last is the cost's affair: a policy
-that never saw a post in training is disturbed by the points of one, so they may be withheld from it.
+A policy that never saw a post in training is disturbed by the points of one, so they may be withheld from it.
 """
 
 from __future__ import annotations
@@ -15,32 +14,42 @@ from torch import Tensor
 from difftop_ros.contract import Contract
 from difftop_ros.costs.collision import Collision
 from difftop_ros.costs.kinds import CollisionOptions
+from difftop_ros.costs.solve import CostsFailed
+from difftop_ros.space.sight import Sight
 
 SURFACE_M = 0.02  # points so near to a known shape are its own
 COLUMN_M = 0.03  # a point that low may count as nothing is still an obstacle's if it lies below one of its points
 
 
-class Sight:
-    """Gives a Collision the newest cloud, and those of the last `memory_s`, for what the arm hides meanwhile."""
+class Watched:
+    """Gives a Collision what the newest cloud shows."""
 
     def __init__(self, term: Collision, options: CollisionOptions, contract: Contract) -> None:
         self._term, self._options = term, options
-        self._tool = contract.robot.tool_frame
+        self._sight = Sight(term.robot.body, options, contract)
         self._clouds = [key for key, obs in contract.observations.items() if obs.modality == "cloud"]
-        self._memory: list[np.ndarray] = []
-        self._most = max(round(options.memory_s * contract.rate_hz), 1)
 
     def reset(self) -> None:
         """Forget what was seen."""
-        self._memory = []
+        self._sight.reset()
 
-    def look(self, obs: Mapping[str, np.ndarray], position: Tensor) -> None:
-        """Take the newest frame of the cost's cloud, seen with the robot at `position` (A,)."""
-        if self._options.cloud is None:
-            return
-        points = np.asarray(obs[self._options.cloud][-1][:, :3], np.float32)
-        self._memory = [*self._memory, points[self._obstacle(points, position)]][-self._most :]
-        self._term.see(np.concatenate(self._memory))
+    def look(self, obs: Mapping[str, np.ndarray], time_s: float, ages_ms: Mapping[str, float]) -> None:
+        """Take the newest frame of the cost's cloud. Raises UserError for a cloud that is missing or too old."""
+        if self._options.cloud is not None:
+            self._term.see(self._sight.in_frames(obs, time_s, ages_ms))
+
+    @torch.no_grad()
+    def refuse_inside(self, position: Tensor) -> None:
+        """Raises CostsFailed if a known shape contains a part of the robot at `position` (A,): the shape is wrong."""
+        robot = self._term.robot
+        distance = self._term.shapes.distance(robot.sphere_centres(position)[None])[0]
+        sphere = int(distance.argmin())
+        if distance[sphere] < 0:
+            assert robot.body.spheres is not None
+            raise CostsFailed(
+                f"{robot.body.spheres.links[sphere]} stands {-1e3 * float(distance[sphere]):.0f} mm deep inside a "
+                "shape of the costs; correct that shape, or move the robot away by hand"
+            )
 
     def withhold(self, obs: Mapping[str, np.ndarray], position: Tensor) -> dict[str, np.ndarray]:
         """The frames with each obstacle point replaced by another point of its cloud; the rest as it is."""
@@ -54,7 +63,7 @@ class Sight:
         points = np.asarray(frame[:, :3], np.float32)
         hidden = self._known(points)
         if self._options.cloud is not None:
-            seen = self._obstacle(points, position)
+            seen = self._sight.among(points, position.double().numpy())
             across = np.linalg.norm(points[:, None, :2] - points[None, seen, :2], axis=2)
             hidden |= seen | ((points[:, 2] < self._options.above) & (across < COLUMN_M).any(1))
         if not hidden.any() or hidden.all():
@@ -68,16 +77,3 @@ class Sight:
     def _known(self, points: np.ndarray) -> np.ndarray:
         """Which points (n, 3) [m] lie on a known shape."""
         return (self._term.shapes.distance(torch.from_numpy(points)[None])[0] < SURFACE_M).numpy()
-
-    @torch.no_grad()
-    def _obstacle(self, points: np.ndarray, position: Tensor) -> np.ndarray:
-        """Which points (n, 3) [m] are neither the robot's, nor held or touched by it, nor too low or far away."""
-        options, robot = self._options, self._term.robot
-        centres = robot.sphere_centres(position).numpy()
-        away = np.linalg.norm(points[:, None] - centres, axis=2) >= robot.radii.numpy() + options.robot_margin
-        inside = ((points >= np.array(options.low)) & (points <= np.array(options.high))).all(1)  # NaN is not
-        found = inside & (points[:, 2] >= options.above) & away.all(1)
-        if self._tool is not None:
-            tool = robot.pose(position, self._tool)[:3, 3].numpy()
-            found &= np.linalg.norm(points - tool, axis=1) >= options.tool_margin
-        return found

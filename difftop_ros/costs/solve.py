@@ -1,0 +1,223 @@
+"""The second solve: a plan near a given one that heeds the added costs. What gave the first plan does not matter.
+
+The cost of a plan a is tether/2 ||u||^2 + stiffness/2 ||second differences of u||^2 + sum of terms, with u (H, A) the
+difference to the given plan in steps at top speed. The first two are u'Mu/2 for each joint; u is sought among the
+MODES smoothest eigenvectors of M, each scaled so that their part of the cost is half the square of its amounts v. So
+the solver has fewer variables and a good scale, and a plan stays smooth however few its iterations are.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftop_ros.contract import Contract
+from difftop_ros.costs.collision import Clearance, Collision
+from difftop_ros.costs.load import Costs
+from difftop_ros.costs.term import CostTerm
+from difftop_ros.errors import UserError
+from difftop_ros.trajopt import Problem, Solution, SolverOptions, prepare, solve
+
+LEAST_MS = 5.0  # of a solve, however late those before it were
+KEPT = 0.9  # another way is taken when it costs less than this share of the way in force: no dithering before a post
+TOLERANCE = 3e-3  # of the gradient: an amount of a mode by which no step of the plan moves a thousandth at top speed
+MODES = 8
+
+
+class CostsFailed(UserError):
+    """The costs could not be computed for a plan; nothing of it may be followed."""
+
+
+class SecondSolve:
+    """Joints that only open or close (robot.coupling) stay as given. Starts: the given plan, the plan in force, and
+    detours of the tool upwards and to either side. Plans are float32 (H, A) in the contract's units."""
+
+    def __init__(self, costs: Costs, contract: Contract) -> None:
+        self.costs, self.contract = costs, contract
+        command = contract.command
+        self._scale = torch.tensor([joint.velocity / contract.rate_hz for joint in command.joints])
+        self._bounds = torch.tensor(command.bounds(), dtype=torch.float32)
+        self._fixed = torch.tensor([name in contract.robot.coupling for name in command.joint_names])
+        self._scale[self._fixed] = 0.0
+        self._modes: dict[int, tuple[Tensor, Tensor]] = {}  # by the horizon
+        self.collisions = [term for term in costs.terms.values() if isinstance(term, Collision)]
+        self._backend = "none"
+        self._prepared: dict[int, Any] = {}  # by the number of starts
+
+    def prepare(self, backend: str, horizon: int) -> None:
+        """Make it ready for plans of `horizon` steps with a backend of trajopt.prepare; 'none' undoes it."""
+        self._backend, self._prepared = backend, {}
+        if backend == "none":
+            return
+        low, high = self._bounds
+        middle = ((low + high) / 2).expand(horizon, -1)
+        for starts in {1, len(self._asides(middle, middle[0])) or 1}:
+            self._solve(middle, middle.expand(starts, -1, -1), None, None)
+
+    def asked(self, plan: Tensor) -> tuple[Tensor, bool]:
+        """The shares (terms,) of a plan, and whether any cost would have another plan: its gradient is not zero."""
+        with torch.enable_grad():
+            leaf = plan[None].clone().requires_grad_()
+            shares = self._shares(leaf)
+            total = shares.sum()
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+        return shares.detach()[:, 0], gradient is not None and bool((gradient != 0.0).any())
+
+    def shares(self, plan: Tensor) -> Tensor:
+        """Each term's cost of a plan, (terms,). Raises CostsFailed naming a term that is not one finite number."""
+        return self._shares(plan[None])[:, 0]
+
+    def clearance(self, plan: Tensor) -> Clearance | None:
+        """Where a plan comes nearest to what the costs know of; None if no cost measures it."""
+        found = [term.clearance(plan) for term in self.collisions]
+        return min(found, key=lambda nearest: nearest.distance) if found else None
+
+    def around(
+        self, plan: Tensor, warm: Tensor | None, position: Tensor, until: float | None
+    ) -> tuple[Solution, Tensor]:
+        """The solution of least cost, and its plan; `warm` is the plan in force, the robot at `position` (A,).
+
+        From the given plan or the one in force, whichever costs less; only where that ends too near to something, from
+        ways aside too: most plans follow the one before, and one start is enough. It ends by the time `until` of the
+        performance counter, or a little later. Raises CostsFailed if no plan of finite cost is found.
+        """
+        first = self._solve(plan, plan[None], warm, until)
+        found = self._plan(plan, first.actions[0])
+        asides = self._asides(plan, position) if self._too_near(found) else []
+        if not asides:
+            return first, found
+        others = self._solve(plan, torch.stack(asides), None, until)
+        best = int(torch.where(torch.isfinite(others.final_cost), others.final_cost, torch.inf).argmin())
+        if not float(others.final_cost[best]) < KEPT * float(first.final_cost[0]):
+            return first, found
+        picked = {field.name: getattr(others, field.name)[best : best + 1] for field in fields(others)}
+        return Solution(**picked), self._plan(plan, others.actions[best])
+
+    def _too_near(self, plan: Tensor) -> bool:
+        """Whether a plan comes nearer to something than half the margin of the cost that minds it."""
+        return any(term.clearance(plan).distance < 0.5 * term.margin for term in self.collisions)
+
+    def _shares(self, plans: Tensor) -> Tensor:
+        """Each term's cost of plans (B, H, A), (terms, B)."""
+        found = []
+        for name, term in self.costs.terms.items():
+            try:
+                share = term(plans, *(tensor.expand(len(plans), *tensor.shape) for tensor in term.data))
+            except Exception as error:
+                raise CostsFailed(f"the cost '{name}' itself failed: {type(error).__name__}: {error}") from error
+            if not isinstance(share, Tensor) or share.shape != plans.shape[:1]:
+                shape = tuple(share.shape) if isinstance(share, Tensor) else type(share).__name__
+                raise CostsFailed(f"the cost '{name}' returned {shape}; expected ({len(plans)},), one number per plan")
+            if not torch.isfinite(share).all():
+                raise CostsFailed(f"the cost '{name}' is not finite for this plan; look at its weight and its figures")
+            found.append(share)
+        return torch.stack(found)
+
+    def _basis(self, horizon: int) -> tuple[Tensor, Tensor]:
+        """The modes (H, K), and what gives the amounts nearest to a difference, (K, H)."""
+        if horizon not in self._modes:
+            options = self.costs.options
+            begin = np.zeros((2, horizon))  # from rest
+            bends = np.diff(np.vstack([begin, np.eye(horizon)]), n=2, axis=0)
+            square = options.tether * np.eye(horizon) + options.stiffness * bends.T @ bends
+            values, vectors = np.linalg.eigh(square)
+            modes = vectors[:, :MODES] / np.sqrt(values[:MODES])
+            self._modes[horizon] = (torch.tensor(modes).float(), torch.tensor(np.linalg.pinv(modes)).float())
+        return self._modes[horizon]
+
+    def _plan(self, plan: Tensor, amounts: Tensor) -> Tensor:
+        """The plan that differs from `plan` by `amounts` (..., K, A) of the modes."""
+        modes, _ = self._basis(len(plan))
+        return torch.clamp(plan + self._scale * (modes @ amounts), *self._bounds)
+
+    def _amounts(self, plan: Tensor, wanted: Tensor) -> Tensor:
+        """About those (..., K, A) that make `plan` the plans `wanted` (..., H, A)."""
+        _, nearest = self._basis(len(plan))
+        steps = (wanted - plan) / torch.where(self._fixed, 1.0, self._scale)
+        return nearest @ steps.masked_fill(self._fixed, 0.0)
+
+    def _problem(self, plan: Tensor, times: int) -> Problem:
+        """In amounts v (times, K, A)."""
+        modes, _ = self._basis(len(plan))
+        still = torch.zeros(times, modes.shape[1], plan.shape[1])
+        free = torch.full_like(still, torch.inf)
+        problem = Problem(_nothing, (), -free, free, reference=still, proximal=1.0)
+        common = [t.expand(times, *t.shape) for t in (modes, self._scale, plan, self._bounds)]
+        for term in self.costs.terms.values():
+            data = (tensor.expand(times, *tensor.shape) for tensor in term.data)
+            problem = problem.adding(_OfAmounts(term), *common, *data)
+        return problem
+
+    def _solve(self, plan: Tensor, starts: Tensor, in_force: Tensor | None, until: float | None) -> Solution:
+        """Solutions in amounts from plans `starts` (B, H, A) or, where it costs less, from the plan in force (H, A).
+
+        Raises CostsFailed if none of them has a finite cost.
+        """
+        deadline_ms = None if until is None else max(1e3 * (until - time.perf_counter()), LEAST_MS)
+        problem, initial = self._problem(plan, len(starts)), self._amounts(plan, starts)
+        warm = None if in_force is None else self._amounts(plan, in_force[None])
+        options = SolverOptions(
+            iterations=self.costs.options.iterations, tolerance=TOLERANCE, adjoint="none", deadline_ms=deadline_ms
+        )
+        try:
+            solution = self._solved(problem, initial, warm, options)
+        except UserError:
+            raise
+        except Exception as error:  # a cost may fail at other plans than the one it was asked about first
+            raise CostsFailed(f"a cost failed in the solve: {type(error).__name__}: {error}; mend that cost") from error
+        if not torch.isfinite(solution.final_cost).any():
+            raise CostsFailed("no plan of finite cost was found with the added costs; look at their figures")
+        return solution
+
+    def _solved(self, problem: Problem, initial: Tensor, warm: Tensor | None, options: SolverOptions) -> Solution:
+        if self._backend == "none":
+            return solve(problem, initial, options, warm)
+        if len(initial) not in self._prepared:
+            self._prepared[len(initial)] = prepare(problem, initial, options, self._backend)
+        return self._prepared[len(initial)](
+            problem.context, initial, problem.reference, problem.lower, problem.upper, warm, options.deadline_ms
+        )
+
+    def _asides(self, plan: Tensor, position: Tensor) -> list[Tensor]:
+        """Plans whose tool swerves by `detour_m` upwards, to the left and to the right of its way, most in mid-way."""
+        size, frame = self.costs.options.detour_m, self.contract.robot.tool_frame
+        if size == 0 or frame is None or not self.collisions:
+            return []
+        model = self.collisions[0].robot
+        with torch.enable_grad():
+            jacobian = torch.autograd.functional.jacobian(lambda q: model.pose(q, frame)[:3, 3], position)
+        way = model.pose(plan[-1], frame)[:3, 3] - model.pose(position, frame)[:3, 3]
+        up = torch.tensor([0.0, 0.0, 1.0])
+        side = torch.linalg.cross(up, way)
+        side = side / side.norm() if float(side.norm()) > 1e-3 else torch.tensor([0.0, 1.0, 0.0])
+        free = jacobian.masked_fill(self._fixed, 0.0)
+        profile = torch.sin(torch.linspace(0.0, torch.pi, len(plan) + 2)[1:-1])
+        inverse = torch.linalg.pinv(free)
+        return [plan + profile[:, None] * (inverse @ (size * direction)) for direction in (up, side, -side)]
+
+    def clipped(self, plan: Tensor) -> np.ndarray:
+        """The plan as float64 within the contract's bounds: the box is float32, rounding may leave it by one unit."""
+        low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
+        return np.clip(plan.double().numpy(), low, high)
+
+
+class _OfAmounts:
+    """A term over amounts of modes, v (B, K, A)."""
+
+    def __init__(self, term: CostTerm) -> None:
+        self._term = term
+
+    def __call__(self, v: Tensor, modes: Tensor, scale: Tensor, plan: Tensor, bounds: Tensor, *data: Tensor) -> Tensor:
+        """modes (B, H, K), scale (B, A), plan (B, H, A), bounds (B, 2, A), the term's data -> cost (B,)."""
+        commands = plan + scale[:, None] * (modes @ v)
+        return self._term(torch.clamp(commands, bounds[:, :1], bounds[:, 1:]), *data)
+
+
+def _nothing(v: Tensor) -> Tensor:
+    """The return of amounts (B, K, A) by themselves: what they cost is the proximal term's."""
+    return 0.0 * v.flatten(1).sum(1)
