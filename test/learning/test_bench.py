@@ -193,7 +193,7 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from difftop_ros.cli import main
 

@@ -108,7 +108,7 @@ def test_lies_of_the_graph_hold_with_their_reason_and_end(small_model: Path, rob
     assert np.abs(np.diff(path, 2, axis=0)).max() <= 30.0 / 50**2 + 1e-6
 
 
-@pytest.mark.timeout(240)  # of which a lease takes 20
+@pytest.mark.timeout(600)  # of which a lease takes 20
 def test_only_one_may_command(small_model: Path, robot: Any, spawn: Any) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
