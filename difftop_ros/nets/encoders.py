@@ -24,7 +24,12 @@ class PointCloudEncoder(nn.Module):
 
     A max over points tells what is there; a keypoint, the softmax-weighted mean of the points' own coordinates, tells
     where to the millimetre, which few demonstrations would not teach a max alone.
+
+    in_bfloat16: whether training runs the perceptron in bfloat16, in two thirds of the time on a CPU that has it. What adds up
+    places stays in float32, and so does all of it in evaluation.
     """
+
+    in_bfloat16 = False
 
     def __init__(self, channels: int, widths: Sequence[int], keypoints: int, out: int) -> None:
         super().__init__()
@@ -41,8 +46,10 @@ class PointCloudEncoder(nn.Module):
 
     def pooled(self, cloud: Tensor) -> Tensor:
         """cloud (B, N, channels) -> the maxima and keypoints over its points, (B, widths[-1] + 3 keypoints)."""
-        features = self.points(cloud)
-        weights = self.attention(features).softmax(dim=1)
+        with torch.autocast(cloud.device.type, torch.bfloat16, enabled=self.in_bfloat16 and self.training):
+            features = self.points(cloud)
+            scores = self.attention(features)
+        features, weights = features.to(cloud.dtype), scores.to(cloud.dtype).softmax(dim=1)
         keypoints = torch.einsum("bnk,bnc->bkc", weights, cloud[..., :3]).flatten(1)
         return torch.cat([features.amax(dim=1), keypoints], dim=1)
 

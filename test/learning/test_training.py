@@ -36,10 +36,13 @@ def errors(policy: Any, episodes: EpisodeDataset) -> np.ndarray:
     return np.abs(np.stack(found))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_three_demonstrations_are_learned_by_heart(
-    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path
+    episodes: EpisodeDataset, small: Callable[..., TrainSettings], tmp_path: Path, precision: str
 ) -> None:
-    settings = small(steps=240, ema=0.95, lr=3e-3, augment=UNDISTURBED, batch=24, checkpoint_every=100)
+    settings = small(
+        steps=240, ema=0.95, lr=3e-3, augment=UNDISTURBED, batch=24, checkpoint_every=100, precision=precision
+    )
     policy = train(episodes, settings, tmp_path / "model")
     assert errors(policy, episodes).mean() < 0.012  # commands move by up to 0.1 rad a step
     again = load_policy(tmp_path / "model")

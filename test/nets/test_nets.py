@@ -136,6 +136,25 @@ def test_several_cameras_have_encoders_of_their_own() -> None:
     assert not torch.allclose(encoder(pictures), encoder(swapped), atol=1e-4)
 
 
+def test_half_precision_is_of_training_alone_and_gives_nearly_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    encoder, clouds = PointCloudEncoder(3, (32, 64), 8, 24), torch.randn(20, 300, 3)
+
+    def gradients(half: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        encoder.in_bfloat16 = half
+        encoder.zero_grad()
+        out = encoder(clouds)
+        (out * torch.linspace(-1, 1, 24)).sum().backward()
+        return out.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+
+    (full, exact), (rough, near) = gradients(False), gradients(True)
+    assert rough.dtype == near.dtype == torch.float32
+    assert 0 < float((rough - full).abs().max()) < 0.1
+    assert float(torch.nn.functional.cosine_similarity(exact, near, dim=0)) > 0.99
+    encoder.eval()
+    assert torch.equal(encoder(clouds), full), "a plan is made in float32"
+
+
 @pytest.mark.parametrize("horizon", [1, 2, 5, 8, 16])
 def test_a_unet_takes_chunks_of_any_length(horizon: int) -> None:
     net = ConditionalUnet(3, 7, 16)
