@@ -25,8 +25,8 @@ class PointCloudEncoder(nn.Module):
     A max over points tells what is there; a keypoint, the softmax-weighted mean of the points' own coordinates, tells
     where to the millimetre, which few demonstrations would not teach a max alone.
 
-    in_bfloat16: whether training runs the perceptron in bfloat16, in two thirds of the time on a CPU that has it. What adds up
-    places stays in float32, and so does all of it in evaluation.
+    in_bfloat16: whether training runs the perceptron in bfloat16, in two thirds of the time on a CPU that has it. What
+    adds up places stays in float32, and so does all of it in evaluation.
     """
 
     in_bfloat16 = False
