@@ -65,6 +65,7 @@ class JointLimits(Section):
 class Command(Section):
     """What the policy may publish: `mode` position [unit], velocity [unit/s] or delta_position [unit per step].
 
+    trajectory_s: a JointTrajectory carries the coming commands for so long [s], then a stop; None: the next one alone.
     coupling: for a joint that the driver does not have, the driver's joints that its messages name instead.
     """
 
@@ -73,6 +74,7 @@ class Command(Section):
     mode: Literal["position", "velocity", "delta_position"] = "position"
     joints: tuple[JointLimits, ...] = Field(min_length=1, max_length=256)
     coupling: Coupling | None = Field(default=None, max_length=64)
+    trajectory_s: float | None = Field(default=None, ge=0.02, le=10)
 
     @property
     def header(self) -> bool:
@@ -89,6 +91,8 @@ class Command(Section):
                 raise ValueError(f"mode delta_position needs 'step' (largest increment) for joints {lacking}")
         if self.type == "trajectory_msgs/msg/JointTrajectory" and self.mode == "delta_position":
             raise ValueError("a JointTrajectory carries positions or velocities; use mode position or velocity")
+        if self.trajectory_s and (self.type != "trajectory_msgs/msg/JointTrajectory" or self.mode != "position"):
+            raise ValueError("trajectory_s is for a JointTrajectory in mode position; leave it out, or use those")
         return self
 
     @property

@@ -41,13 +41,40 @@ def array_to_command(contract: Contract, values: np.ndarray, stamp_ns: int, type
     if command.type == ARRAY:
         message.data = float_field(types, values)
         return message
-    point = types("trajectory_msgs/msg/JointTrajectoryPoint")()
-    point.positions = point.velocities = point.accelerations = point.effort = float_field(types, np.empty(0))
-    setattr(point, "velocities" if field == "velocity" else "positions", float_field(types, values))
-    point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(1e9 / contract.control_rate_hz), NANO)
+    step_s = 1 / contract.control_rate_hz
     message.joint_names = names
-    message.points = [point]
+    message.points = [_point(types, step_s, **{"velocities" if field == "velocity" else "positions": values})]
     return message
+
+
+def trajectory(
+    contract: Contract, positions: np.ndarray, velocities: np.ndarray, step_s: float, stamp_ns: int, types: Types
+) -> Any:
+    """A JointTrajectory of positions and velocities (K, A), its points `step_s` [s] apart, the first at its start.
+
+    Because the first point lies at the start, a joint_trajectory_controller goes from point to point and never from
+    where it measures the robot: one trajectory replaces another without a jump. Where clocks agree (clock: header) it
+    is stamped, so that what is late on its way is taken up where it then is; else it starts on arrival.
+    """
+    command = contract.command
+    message = types(TRAJECTORY)()
+    if contract.clock == "header":
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NANO)
+    message.joint_names = sent_names(command.joint_names, command.coupling)
+    rows = [spread(command.joint_names, values, command.coupling) for values in (positions, velocities)]
+    message.points = [
+        _point(types, k * step_s, positions=position, velocities=velocity)
+        for k, (position, velocity) in enumerate(zip(*rows, strict=True))
+    ]
+    return message
+
+
+def _point(types: Types, time_s: float, **fields: np.ndarray) -> Any:
+    point = types("trajectory_msgs/msg/JointTrajectoryPoint")()
+    for name in ("positions", "velocities", "accelerations", "effort"):
+        setattr(point, name, float_field(types, fields.get(name, np.empty(0))))
+    point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(time_s * 1e9), NANO)
+    return point
 
 
 def command_to_array(contract: Contract, message: Any) -> np.ndarray:

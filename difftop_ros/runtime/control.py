@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from difftop_ros.runtime.clock import Pacer, Tick
+from difftop_ros.runtime.course import CourseKeeper
 from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import PlanBuffer
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper, Proposal
@@ -77,13 +78,15 @@ class ControlLoop:
         lookahead_s: float = 0.0,
         on_jump: Callable[[], None] = lambda: None,
         max_overruns: int = 5,
+        courses: CourseKeeper | None = None,
     ) -> None:
         self._gate, self._shaper, self._supervisor = gate, shaper, supervisor
         self._plans, self._pacer = plans, pacer
         self._read_joints, self._publish, self._on_jump = read_joints, publish, on_jump
-        self._lookahead_ns = round(lookahead_s * 1e9)
+        self._lookahead_ns, self._courses = round(lookahead_s * 1e9), courses
         self._dt_ns = round(gate.limits.dt * 1e9)
         self._started = False
+        self._due_ns = 0
         self._max_overruns, self._overruns = max_overruns, 0
         self._sure = 0  # ticks in a row with a believed pose
         self._way: np.ndarray | None = None  # where the way back to the robot has got to (A,)
@@ -144,6 +147,7 @@ class ControlLoop:
         while self._started and not self._shaper.at_rest and time.monotonic() < end:
             time.sleep(self._gate.limits.dt)
             command = self._shaper.stop()
+            self._due_ns += self._dt_ns
             try:
                 self._send(command)
             except Exception as error:  # the next one may pass
@@ -151,9 +155,16 @@ class ControlLoop:
 
     def _send(self, command: np.ndarray) -> None:
         self._publish(command)
+        self._commit(command)
+        self._started = True
+        if self._courses is not None:
+            moving = not (self._stopping.is_set() or self._supervisor.holding)
+            self._courses.follow(command, self._due_ns, moving)
+
+    def _commit(self, command: np.ndarray) -> None:
         self._gate.commit(command)
         self._shaper.commit(command)
-        self._started, self.last = True, command
+        self.last = command
 
     def _out_of_time(self) -> bool:
         """True when stopping and no command is out, or the time to decelerate is over (simulated time may stand)."""
@@ -162,10 +173,14 @@ class ControlLoop:
     def tick(self, tick: Tick) -> None:
         """One control tick: five steps, each timed."""
         marks = [time.perf_counter()]
+        self._due_ns = tick.due_ns
         if tick.jumped:
             self._plans.clear()
             self._on_jump()
 
+        if self._courses is not None:
+            for row in self._courses.meanwhile(tick.due_ns):
+                self._commit(row)
         reading = self._read(tick)
         marks.append(time.perf_counter())
 
@@ -226,6 +241,8 @@ class ControlLoop:
             return False
         self._gate.reset(start)
         self._shaper.reset(start)
+        if self._courses is not None:
+            self._courses.begin(start)
         return True
 
     def _hold_proposal(self, reading: JointReading) -> Proposal | None:

@@ -19,6 +19,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.runtime.clock import Pacer, TimeSource
 from difftop_ros.runtime.control import STEPS, ControlLoop
+from difftop_ros.runtime.course import Course, CourseKeeper
 from difftop_ros.runtime.joints import JointReader, JointReading
 from difftop_ros.runtime.plan import PlanBuffer, TimedPlan
 from difftop_ros.runtime.planner import ObserveAndSolve, PlannerLoop
@@ -71,6 +72,9 @@ class CommandOutlet(Protocol):
     def send(self, values: np.ndarray) -> None:
         """Publish one command; called at the control rate."""
 
+    def send_course(self, course: Course) -> None:
+        """Publish the coming commands at once, where the contract asks for that."""
+
     def farewell(self, values: np.ndarray) -> str:
         """Publish the last command and wait, bounded, until it has arrived; a sentence if it did not, else ''."""
         ...
@@ -117,10 +121,15 @@ class Run:
             on_result=self._take, max_plan_excess=settings.max_plan_excess, max_novelty=settings.max_novelty,
             max_outside=settings.max_outside, streams_ready=Renewed(streams), objection=self._object,
         )  # fmt: skip
+        shaper, lookahead_s = MotionShaper(limits), settings.lookahead_ms / 1e3
+        seconds = contract.command.trajectory_s
+        self._courses = None if seconds is None else CourseKeeper(
+            seconds, plans, gate, shaper, round(lookahead_s * 1e9), outlet.send_course
+        )  # fmt: skip
         self.control = ControlLoop(
-            gate=gate, shaper=MotionShaper(limits), supervisor=self.supervisor, plans=plans,
+            gate=gate, shaper=shaper, supervisor=self.supervisor, plans=plans,
             pacer=Pacer(source, limits.dt), read_joints=self._read, publish=self._send,
-            lookahead_s=settings.lookahead_ms / 1e3, on_jump=self._forget, max_overruns=settings.max_overruns,
+            lookahead_s=lookahead_s, on_jump=self._forget, max_overruns=settings.max_overruns, courses=self._courses,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -165,7 +174,8 @@ class Run:
         return replace(reading, fault=objection, kind="publishers") if objection and not reading.fault else reading
 
     def _send(self, values: np.ndarray) -> None:
-        self._outlet.send(values)
+        if self._courses is None:
+            self._outlet.send(values)
         self._belief.commanded(values)
 
     def _forget(self) -> None:

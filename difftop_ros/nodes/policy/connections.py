@@ -11,11 +11,12 @@ from rosgraph_msgs.msg import Clock
 
 from difftop_ros.contract import Contract
 from difftop_ros.messages import ObservationPipeline
-from difftop_ros.messages.commands import array_to_command
+from difftop_ros.messages.commands import array_to_command, trajectory
 from difftop_ros.msg import Plan, SolverStatus
 from difftop_ros.nodes.delivery import PATIENCE_S, deliver
 from difftop_ros.nodes.topics import message_class
 from difftop_ros.runtime.clock import SimTime, SystemTime
+from difftop_ros.runtime.course import Course
 from difftop_ros.runtime.publishers import JointPublishers, crowded, joint_names
 from difftop_ros.runtime.streams import StreamBuffers
 
@@ -79,6 +80,11 @@ class CommandPublisher:
     def send(self, values: np.ndarray) -> None:
         """Publish one command (A,)."""
         self.publisher.publish(self._message(values))
+
+    def send_course(self, course: Course) -> None:
+        """Publish the coming commands as one JointTrajectory."""
+        contract, rows = self._contract, (course.positions, course.velocities)
+        self.publisher.publish(trajectory(contract, *rows, course.step_s, course.stamp_ns, message_class))
 
     def farewell(self, values: np.ndarray) -> str:
         """Publish the last command (A,) so that it arrives; the sentence to log if it did not within 0.5 s, else ''."""
