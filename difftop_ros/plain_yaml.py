@@ -89,7 +89,8 @@ def parse_yaml(text: str, source: str, error: type[UserError] = UserError) -> Do
         mark = getattr(why, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         raise error(f"{where}: not valid YAML: {getattr(why, 'problem', why)}") from None
-    except (ValueError, OverflowError) as why:  # of a text that no file can hold, or a number that no type can
+    # Of a text that no file can hold, a number that no type can, or a tag ('!!int' of nothing) that does not suit.
+    except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as why:
         raise error(f"{source}: not valid YAML: {' '.join(str(why).split())[:200]}") from None
 
 

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
 from difftop_ros.data.bags.chunks import McapFile, told, verified
-from difftop_ros.data.bags.salvage import SalvageReader, define
+from difftop_ros.data.bags.definitions import MessageTypes, message_types
+from difftop_ros.data.bags.salvage import SalvageReader
 from difftop_ros.data.bags.topics import TopicInfo, topic_finding
 from difftop_ros.data.errors import BagError
 
@@ -34,10 +34,9 @@ LFS_POINTER = b"version https://git-lfs"
 
 class _Reader(Protocol):
     topics: dict[str, TopicInfo]
+    types: MessageTypes
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]: ...
-    def deserialize(self, raw: bytes, kind: str) -> Any: ...
-    def definitions(self) -> Mapping[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -50,16 +49,14 @@ class _WholeReader:
             self._close = opened.pop_all().close
         self._connections = [c for reader in readers for c in reader.connections]
         self.topics: dict[str, TopicInfo] = {}
-        # The definitions in the bag come first; those of ROS stand in for what it lacks.
-        self._types = get_typestore(Stores.EMPTY)
+        definitions = []
         for connection in self._connections:
             known = self.topics.get(connection.topic, TopicInfo(connection.msgtype, 0))
             self.topics[connection.topic] = TopicInfo(connection.msgtype, known.count + connection.msgcount)
             form, text = connection.msgdef
             if form != MessageDefinitionFormat.NONE:
-                define(self._types, connection.msgtype, form == MessageDefinitionFormat.MSG, text)
-        standard = get_typestore(Stores.ROS2_JAZZY).fielddefs
-        self._types.register({k: v for k, v in standard.items() if k not in self._types.fielddefs})
+                definitions.append((connection.msgtype, form == MessageDefinitionFormat.MSG, text))
+        self.types = message_types(tuple(definitions))
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
         by_owner: dict[int, list[Any]] = {}
@@ -69,12 +66,6 @@ class _WholeReader:
         streams = [found[0].owner.messages(found) for found in by_owner.values()]
         for connection, stamp, raw in heapq.merge(*streams, key=lambda entry: entry[1]):
             yield connection.topic, stamp, raw
-
-    def deserialize(self, raw: bytes, kind: str) -> Any:
-        return self._types.deserialize_cdr(raw, kind)
-
-    def definitions(self) -> Mapping[str, Any]:
-        return self._types.fielddefs
 
     def close(self) -> None:
         self._close()
@@ -115,7 +106,7 @@ class Bag:
     def deserialize(self, raw: bytes, topic: str) -> Any:
         """The message object of `raw` from `topic`. Raises BagError when the bytes are not one."""
         try:
-            return self._reader.deserialize(raw, self.topics[topic].type)
+            return self._reader.types.deserialize(raw, self.topics[topic].type)
         # Each broken field makes rosbags fail in its own way; all mean the same to the user.
         except Exception as error:
             raise BagError(
@@ -125,8 +116,10 @@ class Bag:
 
     def lacks_header(self, topic: str) -> bool:
         """Whether, by the definitions in the bag, the topic's messages do not begin with a std_msgs/Header."""
-        definition = self._reader.definitions().get(self.topics[topic].type)
-        return definition is not None and [detail for _, (_, detail) in definition[1][:1]] != ["std_msgs/msg/Header"]
+        try:
+            return self._reader.types.first_field(self.topics[topic].type) != "std_msgs/msg/Header"
+        except KeyError:
+            return False
 
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that every topic -> type of `wanted` is there with messages. Raises BagError naming the first lack."""

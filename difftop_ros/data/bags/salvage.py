@@ -6,17 +6,14 @@ How an mcap file is read round what is wrong in it, is in chunks.py. Whole recor
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from mcap.records import Channel, Message, Schema
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from difftop_ros.data.bags.chunks import McapFile
+from difftop_ros.data.bags.definitions import message_types
 from difftop_ros.data.bags.topics import TopicInfo
-
-_IDL_RULE = "=" * 80 + "\n"
 
 
 class SalvageReader:
@@ -24,24 +21,17 @@ class SalvageReader:
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._definitions: dict[str, tuple[bool, str]] = {}  # type -> whether .msg, text
         self._types: dict[str, str] = {}
         counts: dict[str, int] = {}
         for topic, _, _ in self._all():
             counts[topic] = counts.get(topic, 0) + 1
         self.topics = {topic: TopicInfo(self._types[topic], count) for topic, count in counts.items()}
+        self.types = message_types(tuple((name, *found) for name, found in self._definitions.items()))
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
         """(topic, receive time [ns], serialised message) in the order written."""
         return (entry for entry in self._all() if entry[0] in topics)
-
-    def deserialize(self, raw: bytes, kind: str) -> Any:
-        """The message object; definitions found in the file come before the standard ones."""
-        return self._typestore.deserialize_cdr(raw, kind)
-
-    def definitions(self) -> Mapping[str, Any]:
-        """Fields of each message type, those found in the file among them."""
-        return self._typestore.fielddefs
 
     def close(self) -> None:
         """Nothing stays open between reads."""
@@ -91,22 +81,4 @@ class SalvageReader:
             self._define(name, encoding, text)
 
     def _define(self, name: str, encoding: str, text: str) -> None:
-        if name not in self._typestore.fielddefs:
-            define(self._typestore, name, encoding == "ros2msg", text)
-
-
-def define(store: Any, name: str, msg: bool, text: str) -> None:
-    """Teach a type store the type `name` and what it is made of, from the .msg (or IDL) text in a bag.
-
-    A text that is none (a service's, an empty one) teaches nothing: who needs it learns so when a message is read.
-    """
-    try:
-        if msg:
-            found = get_types_from_msg(text, name) if text.strip() else {}
-        else:
-            parts = [part.split("\n", 1)[1] for part in text.split(_IDL_RULE)[1:]] or [text]
-            found = {k: v for part in parts for k, v in get_types_from_idl(part).items()}
-        store.register({k: v for k, v in found.items() if k not in store.fielddefs})
-    # The parsers fail in many ways on what is no definition.
-    except Exception:
-        return
+        self._definitions.setdefault(name, (encoding == "ros2msg", text))

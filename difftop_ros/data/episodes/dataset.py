@@ -50,17 +50,17 @@ class EpisodeDataset:
     def __init__(self, folder: str | Path, *, include_failures: bool = False) -> None:
         self.folder = Path(folder)
         head, report = read_head(self.folder), read_json(self.folder / "report.json")
-        self.contract: Contract = parse_contract(head["contract"], str(self.folder / HEAD))
-        names = [name for bag in report["bags"] for name in bag["episodes"]]
+        self.contract: Contract = parse_contract(head.get("contract", ""), str(self.folder / HEAD))
+        names = _episodes(report, self.folder / "report.json")
         keys = [*self.contract.observations, ACTION]
-        shapes = {key: shape for key, (shape, _) in ObservationPipeline(self.contract).spec.items()}
-        shapes[ACTION] = (len(self.contract.command.joints),)
+        spec = {**ObservationPipeline(self.contract).spec}
+        spec[ACTION] = ((len(self.contract.command.joints),), np.dtype(np.float64))
         self.broken: dict[str, str] = {}
         found = []
         for name in names:
             try:
                 episode = Episode(StoredEpisode(self.folder / name), keys)
-                _check(episode, self.folder / name, shapes)
+                _check(episode, self.folder / name, spec)
                 found.append(episode)
             except DatasetError as error:
                 self.broken[name] = str(error)
@@ -111,12 +111,23 @@ class EpisodeDataset:
         return ""
 
 
-def _check(episode: Episode, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raises DatasetError for an episode one of whose arrays cannot be opened or has another length or shape."""
-    for key, shape in shapes.items():
-        found = tuple(episode[key].shape)
-        if found != (episode.steps, *shape):
+def _episodes(report: dict[str, Any], path: Path) -> list[str]:
+    """The names of all episodes in a report. Raises DatasetError for one that was not written by ingest."""
+    try:
+        names = [name for bag in report["bags"] for name in bag["episodes"]]
+    except (LookupError, TypeError):
+        names = [None]
+    if not all(isinstance(name, str) for name in names):
+        raise DatasetError(f"'{path}' does not list the episodes of each bag; delete the dataset and ingest again")
+    return names
+
+
+def _check(episode: Episode, folder: Path, spec: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    """Raises DatasetError for an episode one of whose arrays cannot be opened or has another length, shape or type."""
+    for key, (shape, dtype) in spec.items():
+        found = episode[key]
+        if (found.shape, found.dtype) != ((episode.steps, *shape), dtype):
             raise DatasetError(
-                f"episode '{folder}': '{key}' has the shape {found}, expected {(episode.steps, *shape)}; delete it and "
-                "ingest again"
+                f"episode '{folder}': '{key}' is {found.dtype} {found.shape}, expected {dtype} "
+                f"{(episode.steps, *shape)}; delete '{folder.parent}', and the same command ingests it again"
             )

@@ -40,6 +40,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_head(folder: Path) -> dict[str, Any]:
     """dataset.json in `folder`. Raises DatasetError, also for a dataset that was made by other rules."""
     head = read_json(folder / HEAD)
+    if not isinstance(head.get("contract", ""), str):
+        raise DatasetError(f"'{folder / HEAD}' holds no contract; delete the dataset and ingest again")
     if head.get("format") != FORMAT:
         raise DatasetError(
             f"'{folder}' was made by other rules (format {head.get('format')}, now {FORMAT}): the same bags give other "
@@ -87,26 +89,53 @@ class EpisodeWriter:
         write_json(self.folder / EPISODE_FILE, {**attributes, "steps": self.steps})
 
 
+class StoredArray:
+    """An array (T, ...) of an episode; slicing reads only the blocks touched. Raises DatasetError for broken ones."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._key = folder, key
+        try:
+            self._array = zarr.open_array(str(folder / key), mode="r")
+            self.shape, self.dtype = tuple(self._array.shape), np.dtype(self._array.dtype)
+        # zarr 2 and 3 raise different errors for a missing or broken array; all mean the same here.
+        except Exception as error:
+            raise self._broken(error) from error
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        try:
+            return np.asarray(self._array[index])
+        except IndexError:
+            raise
+        except Exception as error:  # of the decompressor, or of a file that has gone
+            raise self._broken(error) from error
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def _broken(self, error: Exception) -> DatasetError:
+        return DatasetError(
+            f"episode '{self._folder}' has no readable '{self._key}' ({' '.join(str(error).split())[:200]}); delete "
+            f"'{self._folder.parent}', and the same command ingests it again"
+        )
+
+
 class StoredEpisode:
     """A complete episode folder, read lazily. attributes: success, bag, stamps of first and last step, …"""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.attributes: dict[str, Any] = json.loads((folder / EPISODE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"episode '{folder}' cannot be read ({error}); delete it and ingest again") from None
-        self.steps = int(self.attributes["steps"])
-        self._arrays: dict[str, Any] = {}
+        self.attributes = read_json(folder / EPISODE_FILE)
+        steps, success = self.attributes.get("steps"), self.attributes.setdefault("success", None)
+        if not isinstance(steps, int) or steps < 1 or success not in (True, False, None):
+            raise DatasetError(
+                f"'{folder / EPISODE_FILE}' says steps {steps!r:.60} and success {success!r:.60}; delete "
+                f"'{folder.parent}', and the same command ingests it again"
+            )
+        self.steps = steps
+        self._arrays: dict[str, StoredArray] = {}
 
-    def array(self, key: str) -> Any:
-        """The zarr array (T, ...) of `key`; slicing it reads only the blocks touched."""
+    def array(self, key: str) -> StoredArray:
+        """The array of `key`. Raises DatasetError if it cannot be opened."""
         if key not in self._arrays:
-            try:
-                self._arrays[key] = zarr.open_array(str(self.folder / key), mode="r")
-            # zarr 2 and 3 raise different errors for a missing or broken array; all mean the same here.
-            except Exception as error:
-                raise DatasetError(
-                    f"episode '{self.folder}' has no readable '{key}' ({error}); delete the dataset and ingest again"
-                ) from error
+            self._arrays[key] = StoredArray(self.folder, key)
         return self._arrays[key]
