@@ -27,6 +27,17 @@ VERBS = {
 }
 # What a disk says that takes no more: full, over a quota, read-only, a file too large.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+# Of a path that cannot be used: no right to it, a file where a folder is meant, a name too long, a broken disk.
+PATH = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+)
 OVERVIEW = "a planning policy for your robot: trajectory optimisation, learned from rosbags"
 STEPS = """\
 your robot in four steps:
@@ -64,12 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"difftop {args.verb}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if args.debug or error.errno not in DISK:
+        if args.debug or error.errno not in (*DISK, *PATH):
             raise
         where = f" at '{error.filename}'" if error.filename else ""
+        what, remedy = (
+            ("write", "make room or give a writable folder")
+            if error.errno in DISK
+            else ("read or write", "give a path that can be used")
+        )
         print(
-            f"difftop {args.verb}: cannot write{where}: {error.strerror}; what was complete before is kept: make room "
-            "or give a writable folder, and the same command goes on",
+            f"difftop {args.verb}: cannot {what}{where}: {error.strerror}; what was complete before is kept: {remedy}, "
+            "and the same command goes on",
             file=sys.stderr,
         )
         return 2

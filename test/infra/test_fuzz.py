@@ -24,8 +24,7 @@ def test_the_slice_has_every_target() -> None:
 @pytest.mark.parametrize("name", SLICE)
 def test_nothing_that_is_fed_raises_but_a_refusal(name: str, tmp_path: Path) -> None:
     target = targets.TARGETS[name](tmp_path)
-    for number in range(5):  # imports are no hang
-        run._guarded(target, run.made(target, name, -1, number), UserError)
+    run.warm_up(target, name, 5)
     found = {
         number: what
         for number in range(SLICE[name])

@@ -16,7 +16,7 @@ import traceback
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -137,8 +137,7 @@ def _work(pipe: Connection, name: str, seed: int, first: int, last: int, out: st
     logging.disable()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _silent():
         target = TARGETS[name](Path(folder))
-        for number in range(20):  # imports and caches are not the inputs' memory
-            _guarded(target, made(target, name, -1, number), UserError)
+        warm_up(target, name, 20)
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         kept: collections.Counter[str] = collections.Counter()
         refused, slowest = 0, 0.0
@@ -165,6 +164,13 @@ def _work(pipe: Connection, name: str, seed: int, first: int, last: int, out: st
             if (number + 1) % BATCH == 0 or number + 1 == last:
                 pipe.send(("done", (number + 1, refused, slowest, grown / 1024**2)))
                 refused = 0
+
+
+def warm_up(target: Any, name: str, inputs: int) -> None:
+    """Feed a few: imports and caches are not the inputs' time and memory, and an import must not be torn."""
+    for number in range(inputs):
+        with suppress(Exception):
+            target.feed(made(target, name, -1, number))
 
 
 def _guarded(target: Any, raw: bytes, own: type[Exception]) -> str:

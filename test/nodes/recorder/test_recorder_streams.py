@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import parse_contract
-from difftop_ros.data import EpisodeDataset, ingest
+from difftop_ros.data import EpisodeDataset, ingest, open_bag
 
 PICTURE, JOINTS = "/camera/image_raw", "/joint_states"
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
@@ -157,3 +158,35 @@ def test_streams_that_stop_or_slow_down_are_named_at_once_and_in_the_mark(
     assert f"'{PICTURE}' sent nothing in the last" in report.bags[0].notes[-1]
     assert "so it counts as a failure" in report.bags[0].notes[-1]
     assert {Path(episode.attributes["bag"]).name for episode in EpisodeDataset(tmp_path / "data")} == {slow.name}
+
+
+FULL = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY));"
+    "from difftop_ros.nodes.recorder.node import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_a_full_disk_ends_the_recording_in_a_sentence_and_keeps_what_was_written(
+    robot: Robot, call: Any, spawn: Any, tmp_path: Path
+) -> None:
+    from diagnostic_msgs.msg import DiagnosticStatus
+
+    contract = tmp_path / "contract.yaml"
+    contract.write_text(CONTRACT)
+    settings = (f"contract:={contract}", f"out:={tmp_path / 'bags'}", "compress:=false")
+    words = [word for setting in settings for word in ("-p", setting)]
+    recorder = spawn([sys.executable, "-c", FULL, "--ros-args", *words])
+    robot.says("ready", DiagnosticStatus.OK)
+    for _ in range(2):  # the second finds the process alive and well
+        folder = Path(call("start")[1])
+        robot.says(f"writing '{folder}' failed: ", DiagnosticStatus.ERROR)
+        done, message = call("stop", True)
+        assert not done
+        assert "File too large" in message
+        assert "what was written before is kept" in message
+        with open_bag(folder) as bag:
+            assert bag.cut
+            assert bag.topics[JOINTS].count > 20
+            assert bag.mark()["complete"] is False
+    assert "Traceback" not in recorder.output()
+    assert recorder.interrupt() == 0
