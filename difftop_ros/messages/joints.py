@@ -53,6 +53,23 @@ class Turns:
         return counted
 
 
+def slot(topic: str, key: str) -> str:
+    """What the messages for observation `key` on a topic are called where drivers of different joints share it."""
+    return f"{topic} ({key})"
+
+
+def shared_topics(observations: Mapping[str, Observation]) -> dict[str, dict[str, frozenset[str]]]:
+    """Topics on which several observations want different joints: topic -> observation -> joints a message must name.
+
+    Each driver's messages serve one of them, so that the newest on the topic does not serve all.
+    """
+    wanted: dict[str, dict[str, frozenset[str]]] = {}
+    for key, obs in observations.items():
+        if isinstance(obs, JointStateObs):
+            wanted.setdefault(obs.topic, {})[key] = frozenset(obs.sent_names)
+    return {topic: by_key for topic, by_key in wanted.items() if len(set(by_key.values())) > 1}
+
+
 def joint_frame(obs: JointStateObs, messages: Mapping[str, Any]) -> np.ndarray:
     """Float32 (len(fields) * len(joints),), field-major, joints in the contract's order. Raises ObservationError."""
     message, where = read(messages[obs.topic], obs.coupling), f"JointState on '{obs.topic}'"

@@ -18,7 +18,7 @@ from difftop_ros.contract.observations import register_kind
 from difftop_ros.messages.clouds import cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
-from difftop_ros.messages.joints import Turns, joint_frame
+from difftop_ros.messages.joints import Turns, joint_frame, slot
 
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
 GRID_TOLERANCE_NS = 100_000
@@ -128,6 +128,8 @@ class ObservationPipeline:
     def observe(self, latest: Mapping[str, tuple[int, Any]], now_ns: int, *, hold: bool = False) -> Observation:
         """The observation at time `now_ns` from the newest message of each topic, topic -> (stamp [ns], message).
 
+        Where observations need messages of their own on one topic (joints.shared_topics), joints.slot names them.
+
         A stream that has delivered nothing, or (resample 'as_of') nothing younger than max_age_ms, raises
         StaleObservation: a robot must not follow a dead camera. With hold=True, for bags, a stale stream whose
         on_stale is 'hold' keeps its last frame and is named in `stale`. Streams with resample 'hold' are never stale.
@@ -135,11 +137,12 @@ class ObservationPipeline:
         """
         frames, stamps, ages, stale = {}, {}, {}, []
         for key, obs in self.contract.observations.items():
-            for topic in self.inputs[key]:
-                if topic not in latest:
-                    raise StaleObservation(f"observation '{key}': nothing was received on '{topic}' yet", topic)
-            stamp = min(latest[topic][0] for topic in obs.streams)
-            newest = max(latest[topic][0] for topic in obs.streams)
+            mine = {topic: latest.get(slot(topic, key)) or latest.get(topic) for topic in self.inputs[key]}
+            received = {topic: entry for topic, entry in mine.items() if entry is not None}
+            for topic in mine.keys() - received.keys():
+                raise StaleObservation(f"observation '{key}': nothing was received on '{topic}' yet", topic)
+            stamp = min(received[topic][0] for topic in obs.streams)
+            newest = max(received[topic][0] for topic in obs.streams)
             if newest - now_ns > FUTURE_LIMIT_NS:
                 ahead_s = round((newest - now_ns) / 1e9, 3)
                 raise ObservationError(
@@ -156,7 +159,7 @@ class ObservationPipeline:
                         obs.topic,
                     )
                 stale.append(key)
-            frame = self._decode_once(key, {topic: latest[topic][1] for topic in self.inputs[key]})
+            frame = self._decode_once(key, {topic: message for topic, (_, message) in received.items()})
             frames[key] = self.turns.frame(obs, frame)
             stamps[key], ages[key] = stamp, age
         return Observation(now_ns, frames, stamps, ages, tuple(stale))

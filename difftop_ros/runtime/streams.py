@@ -15,7 +15,7 @@ from typing import Any
 
 from difftop_ros.contract import Contract, JointStateObs
 from difftop_ros.messages import ObservationError, StaleObservation
-from difftop_ros.messages.joints import joint_names
+from difftop_ros.messages.joints import joint_names, shared_topics, slot
 from difftop_ros.messages.pipeline import FUTURE_LIMIT_NS
 from difftop_ros.messages.types import header_stamp
 
@@ -38,7 +38,7 @@ class RawMessage:
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker needs for one observation window: for each time [ns], oldest first, topic -> message.
+    """What a worker needs for one observation window: for each time [ns], oldest first, topic (or slot) -> message.
 
     turns: continuous joint -> its angle [rad] now, as counted by who has seen every message.
     """
@@ -64,8 +64,11 @@ class StreamBuffers:
         """
         self.topics, self._unstamped, self._span_ns = topics, frozenset(unstamped), round(span_s * 1e9)
         self._lock = threading.Lock()
-        self._kept: dict[str, list[RawMessage]] = {topic: [] for topic in topics}
-        self._bytes = dict.fromkeys(topics, 0)
+        # What is kept, by topic; and by slot too, where observations need messages of their own on one topic.
+        self._slots = {} if contract is None else shared_topics(contract.observations)
+        names = [*topics, *(slot(topic, key) for topic, by_key in self._slots.items() for key in by_key)]
+        self._kept: dict[str, list[RawMessage]] = {name: [] for name in names}
+        self._bytes = dict.fromkeys(names, 0)
         self._cut_ns: dict[str, int] = {}
         self._faults: dict[str, str] = {}
         self.refused = 0
@@ -75,15 +78,22 @@ class StreamBuffers:
         self._serving: dict[str, int] = {}
         self._odd: dict[str, frozenset[str]] = {}
         self._others: dict[str, set[frozenset[str]]] = {}
-        seen = [] if contract is None else list(contract.observations.values())
-        for obs in seen:
+        seen = {} if contract is None else dict(contract.observations)
+        for obs in seen.values():
             for topic in obs.topics:
                 self._most[topic] = max(self._most.get(topic, 0.0), obs.max_mb * 1e6)
             if isinstance(obs, JointStateObs):
                 self._joints.setdefault(obs.topic, []).append(frozenset(obs.sent_names))
-        regular = {topic for obs in seen if obs.resample == "as_of" for topic in obs.streams}
-        self._once = frozenset(topics) - regular if seen else frozenset[str]()
+        regular = {self._name(key, t) for key, obs in seen.items() if obs.resample == "as_of" for t in obs.streams}
+        regular |= {
+            topic for topic, by_key in self._slots.items() if any(slot(topic, key) in regular for key in by_key)
+        }
+        self._once = frozenset(names) - regular if seen else frozenset[str]()
         self.listener: Callable[[int], None] | None = None
+
+    def _name(self, key: str, topic: str) -> str:
+        """Under which name the messages for observation `key` on `topic` are kept."""
+        return slot(topic, key) if key in self._slots.get(topic, ()) else topic
 
     def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
         """Store one message; called from subscription callbacks. Then `listener`, if set, is told `receive_ns`."""
@@ -103,7 +113,11 @@ class StreamBuffers:
             self._faults[topic] = fault
         elif self._serves(topic, raw, stamp):
             self._faults.pop(topic, None)
-            self._keep(topic, raw, stamp)
+            self._number += 1
+            message = RawMessage(stamp, raw, self.topics[topic], self._number)
+            with self._lock:
+                for name in (topic, *self._slots_served(topic, raw)):
+                    self._keep(name, message)
         if self.listener is not None:
             self.listener(receive_ns)
 
@@ -128,27 +142,36 @@ class StreamBuffers:
         self._odd[topic] = names
         return names not in others or abs(stamp - self._serving[topic]) > SERVED_NS
 
-    def _keep(self, topic: str, raw: bytes, stamp: int) -> None:
-        with self._lock:
-            self._number += 1
-            kept, message = self._kept[topic], RawMessage(stamp, raw, self.topics[topic], self._number)
-            if kept and stamp < kept[-1].stamp_ns - WENT_BACK_NS:
-                self._forget(topic)  # its publisher's clock began anew
-            at = bisect.bisect_left(kept, stamp, key=lambda m: m.stamp_ns)
-            if at < len(kept) and kept[at].stamp_ns == stamp:
-                self._bytes[topic] -= len(kept[at].raw)
-                kept[at] = message
-            else:
-                kept.insert(at, message)
-            self._bytes[topic] += len(raw)
-            # The newest message at or before the start of the history must stay: it is what counts there.
-            begin, drop = kept[-1].stamp_ns - self._span_ns, 0
-            while drop < len(kept) - 1 and (kept[drop + 1].stamp_ns <= begin or self._bytes[topic] > MOST_BYTES):
-                if kept[drop + 1].stamp_ns > begin:
-                    self._cut_ns[topic] = kept[drop + 1].stamp_ns
-                self._bytes[topic] -= len(kept[drop].raw)
-                drop += 1
-            del kept[:drop]
+    def _slots_served(self, topic: str, raw: bytes) -> list[str]:
+        """Names under which a message is kept beside that of its topic."""
+        if topic not in self._slots:
+            return []
+        try:
+            names = joint_names(raw)
+        except (struct.error, UnicodeDecodeError):
+            return []
+        return [slot(topic, key) for key, joints in self._slots[topic].items() if joints <= names]
+
+    def _keep(self, name: str, message: RawMessage) -> None:
+        """Under the lock."""
+        kept, stamp = self._kept[name], message.stamp_ns
+        if kept and stamp < kept[-1].stamp_ns - WENT_BACK_NS:
+            self._forget(name)  # its publisher's clock began anew
+        at = bisect.bisect_left(kept, stamp, key=lambda m: m.stamp_ns)
+        if at < len(kept) and kept[at].stamp_ns == stamp:
+            self._bytes[name] -= len(kept[at].raw)
+            kept[at] = message
+        else:
+            kept.insert(at, message)
+        self._bytes[name] += len(message.raw)
+        # The newest message at or before the start of the history must stay: it is what counts there.
+        begin, drop = kept[-1].stamp_ns - self._span_ns, 0
+        while drop < len(kept) - 1 and (kept[drop + 1].stamp_ns <= begin or self._bytes[name] > MOST_BYTES):
+            if kept[drop + 1].stamp_ns > begin:
+                self._cut_ns[name] = kept[drop + 1].stamp_ns
+            self._bytes[name] -= len(kept[drop].raw)
+            drop += 1
+        del kept[:drop]
 
     def _forget(self, topic: str) -> None:
         self._kept[topic].clear()
@@ -158,8 +181,8 @@ class StreamBuffers:
     def clear(self) -> None:
         """Forget all messages (time went back, or the node was cleaned up)."""
         with self._lock:
-            for topic in self._kept:
-                self._forget(topic)
+            for name in self._kept:
+                self._forget(name)
             self._faults.clear()
             for known in (self._serving, self._odd, self._others):
                 known.clear()
@@ -180,12 +203,12 @@ class StreamBuffers:
 
     def numbers(self) -> dict[str, int]:
         """Topic that must go on -> number of its newest message, 0 if none: to tell later whether there is a newer."""
-        found = {topic: self.newest(topic) for topic in self._kept if topic not in self._once}
-        return {topic: message.number if message else 0 for topic, message in found.items()}
+        found = {name: self.newest(name) for name in self._kept if name not in self._once}
+        return {name: message.number if message else 0 for name, message in found.items()}
 
     def missing(self) -> list[str]:
         """Topics that have delivered nothing yet."""
-        return [topic for topic, kept in self._kept.items() if not kept]
+        return [topic for topic in self.topics if not self._kept[topic]]
 
     def refuse_stale(self, contract: Contract, now_ns: int) -> None:
         """Raises StaleObservation when a stream's newest message is older than its max_age_ms at `now_ns`.
@@ -198,7 +221,8 @@ class StreamBuffers:
             fault = next((self._faults[topic] for topic in obs.topics if topic in self._faults), "")
             if fault:
                 raise ObservationError(f"observation '{key}': {fault}")
-            newest = min((self.newest(topic) for topic in obs.streams), key=lambda m: m.stamp_ns if m else 0)
+            of_each = (self.newest(self._name(key, topic)) for topic in obs.streams)
+            newest = min(of_each, key=lambda m: m.stamp_ns if m else 0)
             if newest is not None and newest.stamp_ns - now_ns > FUTURE_LIMIT_NS:
                 ahead_s = round((newest.stamp_ns - now_ns) / 1e9, 3)
                 ahead = ahead or (
@@ -222,7 +246,7 @@ class StreamBuffers:
         it would be older than they are by its way through camera and network.
         """
         with self._lock:
-            newest = [kept[-1].stamp_ns for topic, kept in self._kept.items() if kept and topic not in self._once]
+            newest = [kept[-1].stamp_ns for name, kept in self._kept.items() if kept and name not in self._once]
         return max(min([now_ns, *newest]), now_ns - most_ns)
 
     def request(self, now_ns: int, steps: int, step_s: float) -> Request:
@@ -233,15 +257,15 @@ class StreamBuffers:
 
     def _pick(self, time_ns: int) -> dict[str, RawMessage]:
         chosen = {}
-        for topic, kept in self._kept.items():
+        for name, kept in self._kept.items():
             at = bisect.bisect_right(kept, time_ns, key=lambda m: m.stamp_ns)
-            if not at and topic in self._cut_ns and time_ns >= self._cut_ns[topic] - self._span_ns:
+            if not at and name in self._cut_ns and time_ns >= self._cut_ns[name] - self._span_ns:
                 raise ObservationError(
-                    f"the history of '{topic}' is cut: it holds more than {MOST_BYTES / 1e6:g} MB; lower its rate or "
+                    f"the history of '{name}' is cut: it holds more than {MOST_BYTES / 1e6:g} MB; lower its rate or "
                     "its size"
                 )
-            if at or (kept and topic in self._once):
-                chosen[topic] = kept[max(at - 1, 0)]
+            if at or (kept and name in self._once):
+                chosen[name] = kept[max(at - 1, 0)]
         return chosen
 
 

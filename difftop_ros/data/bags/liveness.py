@@ -89,7 +89,7 @@ class StreamWatch:
         for key, obs in contract.observations.items():
             if obs.resample != "as_of":
                 continue  # it may be sent once
-            joints = frozenset(obs.joints) if isinstance(obs, JointStateObs) else frozenset[str]()
+            joints = frozenset(obs.sent_names) if isinstance(obs, JointStateObs) else frozenset[str]()
             for topic in obs.streams:
                 shared = topic in self._by_topic
                 name = f"'{topic}' ({key})" if shared else f"'{topic}'"

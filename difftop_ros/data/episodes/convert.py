@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import CloudObs, Contract, ImageObs, Observation
-from difftop_ros.data.episodes.ingest import prepare
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sources import SOURCES, RawEpisode, Source
-from difftop_ros.data.episodes.store import ACTION, EpisodeWriter
+from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
 from difftop_ros.data.errors import DatasetError
 from difftop_ros.files import whole
 from difftop_ros.messages.clouds import process_cloud

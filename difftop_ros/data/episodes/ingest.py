@@ -21,13 +21,13 @@ from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around
-from difftop_ros.data.episodes.store import ACTION, FORMAT, HEAD, EpisodeWriter, read_head
+from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
 from difftop_ros.data.episodes.trajectories import WayPoints, set_points
 from difftop_ros.data.errors import BagError, DatasetError
-from difftop_ros.files import whole, write_json
+from difftop_ros.files import whole
 from difftop_ros.messages.commands import TRAJECTORY, command_to_array, way_points
 from difftop_ros.messages.errors import ObservationError, StaleObservation
-from difftop_ros.messages.joints import next_to
+from difftop_ros.messages.joints import next_to, shared_topics, slot
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
 from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
@@ -76,22 +76,6 @@ def ingest(
     return report
 
 
-def prepare(out: Path, contract: Contract) -> None:
-    """The folder of a dataset under `contract`, new or known; DatasetError when it holds something else."""
-    if (out / HEAD).is_file():
-        if read_head(out).get("data_sha256") != contract.data_sha256():
-            raise DatasetError(
-                f"'{out}' holds a dataset made for another contract (rates, clock, command or observations differ); "
-                "give another folder, or delete it"
-            )
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise DatasetError(f"'{out}' is not empty and holds no dataset; give a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, "data_sha256": contract.data_sha256(), "contract": contract.to_yaml()}
-    write_json(out / HEAD, content)
-
-
 def ingest_bag(path: Path, contract: Contract, out: Path) -> BagResult:
     """A bag into the dataset folder `out`, or from its cache; status 'skipped' with the reason if there is none."""
     try:
@@ -135,17 +119,23 @@ class _BagIngest:
         self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
         self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
         self._counted: dict[str, np.ndarray] = {}  # continuous joint -> (n, 2) of stamp and angle, whole turns counted
+        shared = shared_topics(self.contract.observations)
+        self._slots = {slot(topic, key): topic for topic, by_key in shared.items() for key in by_key}
         self._begin: dict[str, int] = {}  # topic -> when its first message was received [ns]
+
+    def _name(self, key: str, topic: str) -> str:
+        """Under which name the messages for observation `key` on `topic` are counted."""
+        return slot(topic, key) if slot(topic, key) in self._slots else topic
 
     def run(self) -> None:
         """Raises BagError or ObservationError when the bag gives no step."""
         contract = self.contract
         self.bag.require({**self.pipeline.topics, contract.command.topic: contract.command.type})
         streams, command_stamps, commands, success = self._scan()
-        limits = {topic: int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
-                  for obs in contract.observations.values() for topic in obs.streams}  # fmt: skip
+        limits = {self._name(key, topic): int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
+                  for key, obs in contract.observations.items() for topic in obs.streams}  # fmt: skip
         # What goes with a stream, such as a camera info, may be sent once, long before or late: it limits nothing.
-        grid = build_grid(contract, {t: streams[t].stamps for t in limits}, limits, command_stamps)
+        grid = build_grid(contract, {name: streams[name].stamps for name in limits}, limits, command_stamps)
         self.result.gaps = grid.gaps if grid.gaps < DAY_S * contract.rate_hz else 0
         begin = int(grid.times[0])
         for silent, again in grid.splits:
@@ -165,7 +155,10 @@ class _BagIngest:
         self._write(grid, streams, actions, mark)
 
     def _scan(self) -> tuple[dict[str, _Stream], np.ndarray, np.ndarray, bool | None]:
-        """First pass: stamps of every stream, all commands (m, A) with their stamps, and the last success mark."""
+        """First pass: stamps of every stream, all commands (m, A) with their stamps, and the last success mark.
+
+        Streams go by topic, or by slot where observations need messages of their own on one topic.
+        """
         command = self.contract.command
         unstamped = self.contract.unstamped
         stamps: dict[str, list[int]] = {topic: [] for topic in [*self.pipeline.topics, command.topic]}
@@ -180,10 +173,12 @@ class _BagIngest:
         marks = self.contract.episode.success_topic
         if marks and self.bag.topics.get(marks) and self.bag.topics[marks].type != BOOL:
             raise BagError(f"success topic '{marks}' has type {self.bag.topics[marks].type}; expected {BOOL}")
-        took: dict[str, list[int]] = {topic: [] for topic in stamps}
-        ordinals: dict[str, list[int]] = {topic: [] for topic in stamps}
         seen, zeros = dict.fromkeys(stamps, -1), dict.fromkeys(stamps, 0)
-        for topic, received, raw in self.bag.messages({*stamps, *([marks] if marks else [])}):
+        source = self.bag.messages({*stamps, *([marks] if marks else [])})
+        stamps |= {name: [] for name in self._slots}
+        took: dict[str, list[int]] = {name: [] for name in stamps}
+        ordinals: dict[str, list[int]] = {name: [] for name in stamps}
+        for topic, received, raw in source:
             if topic == marks:
                 success = self._mark(raw, topic, success)
                 continue
@@ -199,25 +194,28 @@ class _BagIngest:
                     self._undecodable(topic, why)
                     continue
                 zeros[topic] += not stamp
-            if not commanded and not (stamp and self._serves(topic, raw, stamp, at)):
+            served = {topic} if commanded else self._serves(topic, raw, stamp, at) if stamp else set()
+            if not served:
                 continue
-            # A command with a zero stamp means 'on arrival'.
-            stamps[topic].append(stamp or received)
-            took[topic].append(received)
-            ordinals[topic].append(seen[topic])
+            for name in {topic, *served & self._slots.keys()}:
+                # A command with a zero stamp means 'on arrival'.
+                stamps[name].append(stamp or received)
+                took[name].append(received)
+                ordinals[name].append(seen[topic])
             if commanded:
                 actions.append(self._command(raw, at))
         streams = {}
-        for topic, values in stamps.items():
+        for name, values in stamps.items():
+            topic = self._slots.get(name, name)
             if not values:
                 self._refuse_empty(topic, zeros[topic], seen[topic] + 1)
-            if zeros[topic] and topic != command.topic:
+            if zeros[topic] and name not in (*self._slots, command.topic):
                 self.result.notes.append(f"{zeros[topic]} messages on '{topic}' have a zero stamp and are left out")
             array = np.array(values, np.int64)
             check_monotonic(topic, array)
             order = np.argsort(array, kind="stable")
-            numbers = np.arange(array.size) if topic == command.topic else np.array(ordinals[topic], np.int64)
-            streams[topic] = _Stream(array[order], numbers[order])
+            numbers = np.arange(array.size) if topic == command.topic else np.array(ordinals[name], np.int64)
+            streams[name] = _Stream(array[order], numbers[order])
         counted = {command.topic, *(obs.topic for obs in self.contract.observations.values())}
         longest = max((int(min(times[-1], 1e9) * 1e9) for times, _ in actions if times.size > 1), default=0)
         check_clocks(self.contract, {t: np.array(took[t], np.int64) for t in counted},
@@ -269,8 +267,8 @@ class _BagIngest:
             self.result.notes.append(why)
         self.result.undecodable[key] = self.result.undecodable.get(key, 0) + 1
 
-    def _serves(self, topic: str, raw: bytes, stamp: int, at: str) -> bool:
-        """Whether some vector observation can be made of the message; pictures and clouds are decoded when used.
+    def _serves(self, topic: str, raw: bytes, stamp: int, at: str) -> set[str]:
+        """What the message serves, by topic or slot, if anything; pictures and clouds are decoded when used.
 
         Several drivers may share a topic: what the contract's joints are not in is another driver's, and not counted
         unless it is the only thing there is.
@@ -278,13 +276,13 @@ class _BagIngest:
         keys = [k for k, obs in self.contract.observations.items()
                 if obs.modality == "vector" and self.pipeline.inputs[k] == (topic,)]  # fmt: skip
         if not keys:
-            return True
+            return {topic}
         try:
             message = self.bag.deserialize(raw, topic)
         except BagError as error:
             self._undecodable(topic, f"{error} {at}")
-            return False
-        served = False
+            return set()
+        served: set[str] = set()
         for key in keys:
             obs = self.contract.observations[key]
             try:
@@ -295,7 +293,7 @@ class _BagIngest:
                 if not others:
                     self._undecodable(topic, f"{error} {at}")
                 continue
-            served = True
+            served.add(self._name(key, topic))
             for name, index in obs.positions.items():
                 self._positions.setdefault(topic, {}).setdefault(name, []).append((stamp, float(frame[index])))
         return served
@@ -360,37 +358,45 @@ class _BagIngest:
         })  # fmt: skip
 
     def _steps(self, grid: Grid, streams: dict[str, _Stream]) -> Iterator[tuple[int, dict[str, tuple[int, Any]]]]:
-        """Second pass: for each grid step, topic -> (stamp, message), as soon as its messages have been read."""
-        self._first = {topic: int(s.stamps[0]) for topic, s in streams.items()}
-        chosen = {topic: np.maximum(newest_at(s.stamps, grid.times), 0) for topic, s in streams.items()}
-        used = {topic: streams[topic].ordinals[index] for topic, index in chosen.items()}
-        last_use = {topic: dict(zip(u.tolist(), range(u.size), strict=True)) for topic, u in used.items()}
-        loaded: dict[str, dict[int, Any]] = {topic: {} for topic in streams}
-        seen = dict.fromkeys(streams, -1)
-        source = self.bag.messages(streams)
+        """Second pass: for each step, stream -> (stamp, message), as soon as its messages have been read."""
+        self._first = {name: int(s.stamps[0]) for name, s in streams.items()}
+        chosen = {name: np.maximum(newest_at(s.stamps, grid.times), 0) for name, s in streams.items()}
+        used = {name: streams[name].ordinals[index] for name, index in chosen.items()}
+        last_use = {name: dict(zip(u.tolist(), range(u.size), strict=True)) for name, u in used.items()}
+        loaded: dict[str, dict[int, Any]] = {name: {} for name in streams}
+        by_topic: dict[str, list[str]] = {}
+        for name in streams:
+            by_topic.setdefault(self._slots.get(name, name), []).append(name)
+        seen = dict.fromkeys(by_topic, -1)
+        source = self.bag.messages(by_topic)
         for step in range(grid.times.size):
-            while any(int(used[topic][step]) not in loaded[topic] for topic in streams):
+            while any(int(used[name][step]) not in loaded[name] for name in streams):
                 topic, _, raw = next(source)
                 seen[topic] += 1
-                if seen[topic] in last_use[topic]:
+                wanted = [name for name in by_topic[topic] if seen[topic] in last_use[name]]
+                if wanted:
                     try:
-                        loaded[topic][seen[topic]] = self.bag.deserialize(raw, topic)
+                        message = self.bag.deserialize(raw, topic)
                     except BagError as error:
-                        loaded[topic][seen[topic]] = error
-            latest = {
-                topic: (int(streams[topic].stamps[chosen[topic][step]]), loaded[topic][int(used[topic][step])])
-                for topic in streams
-            }
-            yield step, latest
-            for topic in streams:
-                if last_use[topic][int(used[topic][step])] == step:
-                    del loaded[topic][int(used[topic][step])]
+                        message = error
+                    for name in wanted:
+                        loaded[name][seen[topic]] = message
+            yield (
+                step,
+                {
+                    name: (int(streams[name].stamps[chosen[name][step]]), loaded[name][int(used[name][step])])
+                    for name in streams
+                },
+            )
+            for name in streams:
+                if last_use[name][int(used[name][step])] == step:
+                    del loaded[name][int(used[name][step])]
 
     def _observe(self, latest: dict[str, tuple[int, Any]], now_ns: int) -> Observation | None:
         """The step's observation; a message that cannot be decoded counts as not received. None: nothing fresh."""
-        for topic in list(latest):
-            if (topic, latest[topic][0]) in self._bad and topic in self._good:
-                latest[topic] = self._good[topic]
+        for name in list(latest):
+            if (name, latest[name][0]) in self._bad and name in self._good:
+                latest[name] = self._good[name]
         self.pipeline.turns.last.update({name: float(self._angles(name, now_ns)) for name in self._counted})
         while True:
             try:
@@ -409,17 +415,18 @@ class _BagIngest:
         """Raises ObservationError for a message whose bytes are none."""
         for key, topics in self.pipeline.inputs.items():
             for topic in topics:
-                if isinstance(latest[topic][1], BagError):
-                    error = ObservationError(str(latest[topic][1]))
+                message = latest[self._name(key, topic)][1]
+                if isinstance(message, BagError):
+                    error = ObservationError(str(message))
                     error.key = key
                     raise error
 
     def _set_aside(self, latest: dict[str, tuple[int, Any]], error: ObservationError) -> bool:
         """Count the undecodable message and put the last good one in its place; False when there is none."""
         key = error.key
-        topic = self.pipeline.inputs[key][0] if key else ""
-        if not topic:
+        if not key:
             raise error
+        topic = self._name(key, self.pipeline.inputs[key][0])
         name = (topic, latest[topic][0])
         if name not in self._bad:
             self._bad.add(name)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from difftop_ros.contract import Contract
 from difftop_ros.data.errors import DatasetError
 from difftop_ros.files import write_json
 
@@ -48,6 +49,22 @@ def read_head(folder: Path) -> dict[str, Any]:
             "numbers today; delete it, and the same command makes it anew"
         )
     return head
+
+
+def prepare(out: Path, contract: Contract) -> None:
+    """The folder of a dataset under `contract`, new or known; DatasetError when it holds something else."""
+    if (out / HEAD).is_file():
+        if read_head(out).get("data_sha256") != contract.data_sha256():
+            raise DatasetError(
+                f"'{out}' holds a dataset made for another contract (rates, clock, command or observations differ); "
+                "give another folder, or delete it"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise DatasetError(f"'{out}' is not empty and holds no dataset; give a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "data_sha256": contract.data_sha256(), "contract": contract.to_yaml()}
+    write_json(out / HEAD, content)
 
 
 class EpisodeWriter:

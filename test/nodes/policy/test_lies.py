@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from policy_process import ACTIVATE, activate_when_ready, positions, start
 
+from tools.faults.robot import contract_text, save_policy
+
 
 class Second:
     """A further publisher at 50 Hz on the robot's context: `make()` gives each message."""
@@ -151,3 +153,24 @@ def test_only_one_may_command(small_model: Path, robot: Any, spawn: Any) -> None
         assert time.monotonic() < end, "the killed node still counts as one that commands"
         time.sleep(1.0)
     robot.until(lambda: len(robot.commands) > sent + 10, 20, "commands of the other")
+
+
+def test_an_observation_of_another_drivers_joints_on_the_same_topic_is_served(
+    tmp_path: Path, robot: Any, spawn: Any
+) -> None:
+    from sensor_msgs.msg import JointState
+
+    def gripper() -> Any:
+        return JointState(name=["finger"], position=array.array("d", [0.02]))
+
+    hand = "  hand: {kind: joint_state, topic: /arm/joint_states, joints: [finger], max_age_ms: 300}\n"
+    model = save_policy(tmp_path / "model", contract_text() + hand)
+    start(spawn, robot, model, "max_failures:=1000", "max_plan_age_ms:=3000.0")
+    assert not robot.transition(ACTIVATE)
+    with second(robot, JointState, "/arm/joint_states", gripper):
+        activate_when_ready(robot)
+        robot.until(lambda: len(robot.commands) > 50, 30, "commands")
+        goes_on(robot)
+    robot.says("observation 'hand' is stale: the newest message on '/arm/joint_states' is", 15)
+    with second(robot, JointState, "/arm/joint_states", gripper):
+        goes_on(robot)

@@ -74,7 +74,7 @@ class SpheresFile(YamlFile):
 
         path = self.folder / "spheres.yaml"
         path.write_bytes(raw)
-        assert np.isfinite(Spheres.load(path).centres.numpy()).all()
+        assert np.isfinite(Spheres.load(path).centres).all()
 
 
 class ModelFolder(Target):
