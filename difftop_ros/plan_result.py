@@ -2,9 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+# Stages of a plan, each with what is done in it; those of a cloud are parts of 'point_cloud' or 'depth_cloud', these
+# and the other kinds of observations parts of 'observe', that and the next two parts of 'work'.
+STAGES = {
+    "pipe": "messages to the planner's process and its answer back",
+    "work": "all that the planner's process does for a plan",
+    "observe": "messages to frames",
+    "open": "serialised bytes to a message",
+    "joint_state": "joint positions",
+    "image": "a picture: decode, crop, resize",
+    "point_cloud": "a cloud, with the following",
+    "depth_cloud": "a cloud from a depth picture, with the following",
+    "decode": "where each point's numbers lie, or the depth picture to points",
+    "crop": "into the contract's frame, and what is inside its crop",
+    "voxel": "means of the points in each cell",
+    "sample": "outliers, then farthest points",
+    "colour": "colours of what is left",
+    "encode": "frames to features",
+    "solve": "features to the plan",
+}
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Where a solve begins: the plan in force, seen from the new observation's time.
+
+    actions  float64 (H, A) in contract units and joint order; None without a plan in force
+    committed  so many first steps will have been executed when the new plan takes over: they are not for it to choose
+    tied  up to this step the new plan stays near to this one, less and less
+    """
+
+    actions: np.ndarray | None = None
+    committed: int = 0
+    tied: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,6 +61,7 @@ class PlanResult:
 
     The planner adds:
     stamp_ns  the observation's time [ns];  age_ms  age of its oldest stream [ms];  observe_ms  time to decode it [ms]
+    stage_ms  time of each stage of it [ms], see STAGES
     sequence  number of the planner's round;  refusal  why the plan is not followed, '' if it is
     in_the_way  float32 (n, 3) points of the surroundings' cloud that must not be touched [m]; None if none is watched
     """
@@ -50,6 +86,7 @@ class PlanResult:
     stamp_ns: int = 0
     age_ms: float = 0.0
     observe_ms: float = 0.0
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
     sequence: int = 0
     refusal: str = ""
     in_the_way: np.ndarray | None = None

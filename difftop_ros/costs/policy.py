@@ -79,6 +79,8 @@ class WithCosts:
         warm_start: np.ndarray | None = None,
         iterations: int | None = None,
         deadline_ms: float | None = None,
+        committed: int = 0,
+        tied: int = 0,
     ) -> PlanResult:
         """As Policy.act; warm_start is the plan in force, which may already go round something.
 
@@ -97,9 +99,13 @@ class WithCosts:
             shown = watched.withhold(shown, position)
         self._time_s, self._ages_ms = self._time_s + 1.0 / self.contract.rate_hz, {}
         result: PlanResult = self.policy.act(
-            shown, warm_start=warm_start, iterations=iterations, deadline_ms=deadline_ms
+            shown, warm_start=warm_start, iterations=iterations, deadline_ms=deadline_ms, committed=committed, tied=tied
         )
-        return self.around(result, warm_start, position, None if deadline_ms is None else begin + deadline_ms / 1e3)
+        until = None if deadline_ms is None else begin + deadline_ms / 1e3
+        settled = committed if warm_start is not None and getattr(self.policy.net, "continues", False) else 0
+        found = self.around(result, warm_start, position, until)
+        found.actions[:settled] = result.actions[:settled]  # nothing can be done about those any more
+        return found
 
     @torch.no_grad()
     def around(

@@ -6,6 +6,7 @@ Reading bags, subscribing to topics and stacking history are done by those who c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from difftop_ros.messages.clouds import cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
 from difftop_ros.messages.joints import Turns, joint_frame, slot
+from difftop_ros.stages import stage
 
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
 GRID_TOLERANCE_NS = 100_000
@@ -68,15 +70,21 @@ class ObservationPipeline:
     topics: topic -> ROS type of everything needed; inputs: key -> its topics, the stream first, then camera_info;
     spec: key -> (shape, dtype) of its frame; turns: the continuous joints' as counted so far. Not thread-safe: one per
     thread.
+
+    opened: makes a message of what `observe` is given, when its frame is asked for and not before; frames_kept: newest
+    frames of each key that are kept, with their messages, so that overlapping windows decode each message once.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(
+        self, contract: Contract, opened: Callable[[Any], Any] = lambda message: message, frames_kept: int = 1
+    ) -> None:
         self.contract = contract
+        self._opened, self._frames_kept = opened, frames_kept
         self.turns = Turns(contract.continuous)
         self.topics: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.spec: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-        self._cache: dict[str, tuple[tuple[Any, ...], np.ndarray]] = {}
+        self._cache: dict[str, deque[tuple[tuple[Any, ...], np.ndarray]]] = {}
         for key, obs in contract.observations.items():
             if obs.kind not in DECODERS:
                 raise ObservationError(
@@ -103,7 +111,8 @@ class ObservationPipeline:
         obs = self.contract.observations[key]
         message = messages[obs.topic]
         try:
-            frame = DECODERS[obs.kind](obs, messages)
+            with stage(obs.kind):
+                frame = DECODERS[obs.kind](obs, messages)
         except AttributeError as error:
             raise ObservationError(
                 f"message on '{obs.topic}' is a {type(message).__name__}, expected {obs.type} ({error}): "
@@ -165,15 +174,23 @@ class ObservationPipeline:
         return Observation(now_ns, frames, stamps, ages, tuple(stale))
 
     def _decode_once(self, key: str, messages: dict[str, Any]) -> np.ndarray:
-        used, frame = self._cache.get(key, ((), None))
+        kept = self._cache.setdefault(key, deque(maxlen=self._frames_kept))
         current = tuple(messages.values())
-        # Identity, not equality: the cache holds the messages, so an address cannot be reused meanwhile.
-        if frame is not None and len(used) == len(current) and all(a is b for a, b in zip(used, current, strict=True)):
-            return frame
+        for used, frame in kept:
+            # Identity, not equality: the cache holds the messages, so an address cannot be reused meanwhile.
+            if len(used) == len(current) and all(a is b for a, b in zip(used, current, strict=True)):
+                return frame
         try:
-            frame = self.decode(key, messages)
+            with stage("open"):
+                opened = {topic: self._opened(message) for topic, message in messages.items()}
+            frame = self.decode(key, opened)
         except ObservationError as error:
             error.key = key
             raise
-        self._cache[key] = (current, frame)
+        kept.append((current, frame))
         return frame
+
+    def forget(self) -> None:
+        """Let go of all frames and turns kept."""
+        self._cache.clear()
+        self.turns.last.clear()

@@ -1,7 +1,8 @@
 """Point sources: PointCloud2 to planar points and back, depth pictures to points. Clouds for a policy: clouds.py.
 
-Points travel as three contiguous arrays (x, y, z) because cropping axis by axis is several times faster than on (n, 3),
-and colour is read only for the points that are left.
+Points travel as three arrays (x, y, z) because cropping axis by axis is several times faster than on (n, 3). They are
+views of the message where it holds float32: what is cropped away is never copied, and colour is read only for the
+points that are left.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _FLOAT32 = 7
 
 @dataclass(frozen=True)
 class Points:
-    """n points as measured: xyz float32 (n,) each [m], non-finite ones still there; `colour(index)` is (k, 3) 0..1."""
+    """n points as measured: xyz float32 (n,) each [m], non-finite ones still there; `colour(index)` is (k, 3) 0..1.
+
+    x, y, z may be views with strides, of memory that is not theirs: do not write into them.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -65,7 +69,7 @@ def decode_point_cloud(message: Any, topic: str, colour: bool, max_mb: float = 6
         )
     wanted = ["x", "y", "z"] + (_colour_fields(fields, topic) if colour else [])
     table = _structured(message, {name: fields[name] for name in wanted}, topic)
-    x, y, z = (np.ascontiguousarray(table[axis], dtype=np.float32) for axis in "xyz")
+    x, y, z = (table[axis].astype(np.float32, copy=False) for axis in "xyz")
     reader = _colour_reader(table, wanted[3:], topic) if colour else None
     return Points(x, y, z, message.header.frame_id, reader)
 

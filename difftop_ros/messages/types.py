@@ -30,9 +30,23 @@ def ros_types(name: str) -> Any:
 @functools.cache
 def rosbags_types(name: str) -> Any:
     """A rosbags type store's class that can be filled like rclpy's: made empty, then assigned to."""
+    return functools.partial(_empty, _standard_types(), name)
+
+
+# Messages of much data. rosbags gives views of the bytes, where rclpy's classes copy them twice.
+LARGE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
+
+
+def read_large(raw: bytes, kind: str) -> Any:
+    """A message of a type in LARGE; its data are a view of the serialised bytes. Raises whatever wrong bytes cause."""
+    return _standard_types().deserialize_cdr(memoryview(raw), kind)  # of bytes it would copy a slice
+
+
+@functools.cache
+def _standard_types() -> Any:
     from rosbags.typesys import Stores, get_typestore
 
-    return functools.partial(_empty, get_typestore(Stores.ROS2_JAZZY), name)
+    return get_typestore(Stores.ROS2_JAZZY)
 
 
 def _empty(store: Any, name: str) -> Any:

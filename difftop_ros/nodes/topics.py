@@ -18,7 +18,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError
-from difftop_ros.messages.types import ros_types
+from difftop_ros.messages.types import LARGE, read_large, ros_types
 
 DEPTH = 500  # messages DDS keeps for us while the process is busy
 OnMessage = Callable[[str, bytes, int], None]
@@ -156,7 +156,7 @@ def _bag_qos(qos: QoSProfile) -> Qos:
 def deserialize(raw: bytes, kind: str) -> Any:
     """A message of type `kind` ('sensor_msgs/msg/Image') from its serialized bytes. Else ObservationError."""
     try:
-        return deserialize_message(raw, message_class(kind))
+        return read_large(raw, kind) if kind in LARGE else deserialize_message(raw, message_class(kind))
     except UserError:
         raise
     except Exception as error:  # RMWError, MemoryError and what else wrong bytes bring about

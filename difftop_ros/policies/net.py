@@ -6,6 +6,7 @@ All policies share everything here, so that only the policy class differs. No fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,10 @@ class PolicyNet(nn.Module):
     """Encoder and base; the base is the policy: bc, bc_rnn, ibc, diffusion. Refining policies build on it.
 
     asked: the scaled chunk (B, H, A) that the networks gave last, before it was brought into its box.
+    continues: whether `plan` also takes `committed` and `tied` (plan_result.WarmStart) and heeds them.
     """
+
+    continues: ClassVar[bool] = False
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ import numpy as np
 from difftop_ros.runtime.clock import Pacer, Tick
 from difftop_ros.runtime.course import CourseKeeper
 from difftop_ros.runtime.joints import JointReading
-from difftop_ros.runtime.plan import PlanBuffer
+from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper, Proposal
 
 STOP_S = 1.0
@@ -72,6 +72,7 @@ class ControlLoop:
         shaper: MotionShaper,
         supervisor: HoldSupervisor,
         plans: PlanBuffer,
+        continuation: Continuation | None = None,
         pacer: Pacer,
         read_joints: Callable[[int], JointReading],
         publish: Callable[[np.ndarray], None],
@@ -82,6 +83,7 @@ class ControlLoop:
     ) -> None:
         self._gate, self._shaper, self._supervisor = gate, shaper, supervisor
         self._plans, self._pacer = plans, pacer
+        self._continuation = continuation or Continuation(plans, 1, gate.limits.dt)
         self._read_joints, self._publish, self._on_jump = read_joints, publish, on_jump
         self._lookahead_ns, self._courses = round(lookahead_s * 1e9), courses
         self._dt_ns = round(gate.limits.dt * 1e9)
@@ -91,12 +93,14 @@ class ControlLoop:
         self._sure = 0  # ticks in a row with a believed pose
         self._way: np.ndarray | None = None  # where the way back to the robot has got to (A,)
         self._lag = 0.0
+        self._following: TimedPlan | None = None  # whose target this tick's proposal is; None for a hold's
         self._stop_by = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.report = ControlReport()
         self.lateness_ms = Record()
         self.work_ms = Record()
+        self.first_command_ms = Record()  # from the start of observing to the first command under that plan
         self.failure = ""
         self.last: np.ndarray | None = None
 
@@ -176,6 +180,7 @@ class ControlLoop:
         self._due_ns = tick.due_ns
         if tick.jumped:
             self._plans.clear()
+            self._continuation.interrupted()
             self._on_jump()
 
         if self._courses is not None:
@@ -192,6 +197,7 @@ class ControlLoop:
 
         if command is not None:
             self._send(command)
+        self._tell(tick, command)
         marks.append(time.perf_counter())
 
         self._report(tick, marks, command is not None)
@@ -217,7 +223,7 @@ class ControlLoop:
 
     def _select(self, tick: Tick, reading: JointReading) -> Proposal | None:
         """The command meant for this tick: along the plan, or of the hold; None when there is nothing to say."""
-        plan = self._plans.newest
+        plan, self._following = self._plans.newest, None
         if self._stopping.is_set() or self._supervisor.holding:
             return self._hold_proposal(reading)
         if plan is None:
@@ -231,6 +237,7 @@ class ControlLoop:
             return self._hold_proposal(reading) if self._started else None
         values = self._shaper.propose(before, target, reading.position)
         self._lag = float(np.max(np.abs(values - target) / self._gate.limits.velocity))
+        self._following = plan
         return Proposal(plan.names, values, plan.age_ms(tick.due_ns), reading.position, reading.age_ms)
 
     def _start(self, reading: JointReading) -> bool:
@@ -280,6 +287,14 @@ class ControlLoop:
         # Where not even the stop passes (a check of another package refuses it), a robot under positions stands when it
         # is told nothing more. Under speeds it would go on, so it is slowed down all the same, within its limits.
         return hold.values if self._gate.check(hold).ok or self._gate.limits.mode != "position" else None
+
+    def _tell(self, tick: Tick, command: np.ndarray | None) -> None:
+        """Tell those who make the next plan what became of this one."""
+        plan = self._following
+        if plan is None or command is None or self._supervisor.holding:
+            self._continuation.interrupted()
+        elif self._continuation.commanded(plan, tick.due_ns + self._lookahead_ns, command, self._lag):
+            self.first_command_ms.add((time.monotonic() - plan.began_s) * 1e3)
 
     def _report(self, tick: Tick, marks: list[float], published: bool) -> None:
         newest = self._plans.newest

@@ -16,9 +16,9 @@ import numpy as np
 
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
-from difftop_ros.plan_result import PlanResult
+from difftop_ros.plan_result import PlanResult, WarmStart
 from difftop_ros.runtime.clock import TimeSource
-from difftop_ros.runtime.plan import PlanBuffer, TimedPlan, plan_fault
+from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan, plan_fault
 from difftop_ros.runtime.streams import Request, StreamBuffers
 from difftop_ros.runtime.verdict import PlanVerdict, judge_plan
 from difftop_ros.safety import HoldSupervisor, MotionLimits
@@ -31,18 +31,18 @@ class PlannerLost(UserError):
 
 
 class Work(Protocol):
-    """Observes and solves; `warm_start(time_ns)` -> (H, A) or None is the plan in force, seen from that time [ns].
+    """Observes and solves; `warm_start(time_ns)` is where to begin for an observation of that time [ns].
 
     Raises UserError (stale or undecodable observation, refused by the policy).
     """
 
-    def __call__(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult: ...
+    def __call__(self, warm_start: Callable[[int], WarmStart | None]) -> PlanResult: ...
 
 
 class Worker(Protocol):
     """A policy with its observation pipeline: in this process or in another (runtime/worker.py)."""
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult: ...
+    def solve(self, request: Request, warm_start: WarmStart | None, deadline_ms: float | None) -> PlanResult: ...
 
 
 class ObserveAndSolve:
@@ -61,7 +61,7 @@ class ObserveAndSolve:
         self._most_ns, self._steps, self._deadline_ms = most_ns, steps, deadline_ms
         self._step_s = 1.0 / contract.rate_hz
 
-    def __call__(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult:
+    def __call__(self, warm_start: Callable[[int], WarmStart | None]) -> PlanResult:
         """See Work."""
         now = self._source.now_ns()
         self._buffers.refuse_stale(self._contract, now)
@@ -84,6 +84,7 @@ class PlannerLoop:
         *,
         work: Work,
         plans: PlanBuffer,
+        continuation: Continuation,
         supervisor: HoldSupervisor,
         limits: MotionLimits,
         source: TimeSource,
@@ -98,7 +99,7 @@ class PlannerLoop:
         objection: Callable[[TimedPlan], str] = lambda plan: "",
         grace_s: float = 1.0,
     ) -> None:
-        self._work, self._plans, self._supervisor = work, plans, supervisor
+        self._work, self._plans, self._continuation, self._supervisor = work, plans, continuation, supervisor
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
         self._on_result, self._max_excess, self._max_novelty = on_result, max_plan_excess, max_novelty
@@ -177,9 +178,10 @@ class PlannerLoop:
     def plan_once(self) -> PlanResult:
         """Observe, solve, judge; put an accepted plan in force, hold for a refused one."""
         self.sequence += 1
+        began_s = time.monotonic()
         try:
-            result = replace(self._work(self._warm_start), sequence=self.sequence)
-            plan, novel = self._timed(result), self._novel(result)
+            result = replace(self._work(self._continuation.warm_start), sequence=self.sequence)
+            plan, novel = self._timed(result, began_s), self._novel(result)
             self.clipped += result.outside > 0
             self.outside = max(self.outside, result.outside)
             kind, refusal = ("observation", novel) if novel else ("plan", self._refusal(result, plan))
@@ -215,10 +217,14 @@ class PlannerLoop:
             f"max_novelty is {self._max_novelty:g}; look at that sensor and the scene"
         )
 
-    def _timed(self, result: PlanResult) -> TimedPlan:
+    def _timed(self, result: PlanResult, began_s: float) -> TimedPlan:
+        limits = self._limits
         actions = np.asarray(result.actions, dtype=np.float64)
-        names, mode = self._limits.names, self._limits.mode
-        return TimedPlan(result.stamp_ns, self._step_s, actions, names, mode, result.sequence, result.final_cost)
+        plan = TimedPlan(
+            result.stamp_ns, self._step_s, actions, limits.names, limits.mode, result.sequence, result.final_cost,
+            began_s,
+        )  # fmt: skip
+        return self._continuation.timed(plan, self._source.now_ns())
 
     def _refusal(self, result: PlanResult, plan: TimedPlan) -> str:
         reason = plan_fault(plan, self._limits, self._horizon)
@@ -233,10 +239,3 @@ class PlannerLoop:
             self.verdict = judge_plan(plan, self._limits, self._plans.newest, self._source.now_ns())
             reason = self.verdict.refusal(self._max_excess)
         return reason
-
-    def _warm_start(self, stamp_ns: int) -> np.ndarray | None:
-        """The plan in force as seen from `stamp_ns`, or None when there is none or time went back."""
-        plan = self._plans.newest
-        if plan is None or stamp_ns < plan.stamp_ns:
-            return None
-        return plan.shifted(stamp_ns)

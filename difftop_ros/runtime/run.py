@@ -16,12 +16,12 @@ import numpy as np
 
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
-from difftop_ros.plan_result import PlanResult
+from difftop_ros.plan_result import PlanResult, WarmStart
 from difftop_ros.runtime.clock import Pacer, TimeSource
-from difftop_ros.runtime.control import STEPS, ControlLoop
+from difftop_ros.runtime.control import STEPS, ControlLoop, Record
 from difftop_ros.runtime.course import Course, CourseKeeper
 from difftop_ros.runtime.joints import JointReader, JointReading
-from difftop_ros.runtime.plan import PlanBuffer, TimedPlan
+from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan
 from difftop_ros.runtime.planner import ObserveAndSolve, PlannerLoop
 from difftop_ros.runtime.streams import Renewed, StreamBuffers
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker
@@ -37,6 +37,7 @@ from difftop_ros.safety import (
 )
 from difftop_ros.safety.guard import SAMPLES, Guard
 
+STAGE_RECORD = 2048  # newest plans whose stages are remembered
 OnResult = Callable[[PlanResult, TimedPlan | None], None]
 
 
@@ -48,6 +49,9 @@ class RunSettings:
     planner_rate_hz: float
     sync_ms: float
     blend_ms: float
+    realtime_chunking: bool
+    delay_quantile: float
+    max_delay_steps: float
     lookahead_ms: float
     checks: Sequence[str]
     max_plan_age_ms: float
@@ -108,18 +112,24 @@ class Run:
             raise UserError(reading.fault or why)
         if guard is not None and (inside := guard.contained(start)):
             raise UserError(inside)
-        plans = PlanBuffer(settings.blend_ms / 1e3)
+        plans = PlanBuffer(settings.blend_ms / 1e3, limits)
+        self._continuation = continuation = Continuation(
+            plans, facts.horizon, step_s, quantile=settings.delay_quantile, most_steps=settings.max_delay_steps,
+            settles=settings.realtime_chunking,
+        )  # fmt: skip
         self.result: PlanResult | None = None
+        self._stages: dict[str, Record] = {}
         self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
         self._work = ObserveAndSolve(
             worker, streams, contract, source, most_ns=self._sync_ns, steps=facts.obs_steps,
             deadline_ms=settings.deadline_ms, turns=joints.turns,
         )  # fmt: skip
         self.planner = PlannerLoop(
-            work=self._plan, plans=plans, supervisor=self.supervisor, limits=limits, source=source, step_s=step_s,
-            period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz), horizon=facts.horizon,
-            on_result=self._take, max_plan_excess=settings.max_plan_excess, max_novelty=settings.max_novelty,
-            max_outside=settings.max_outside, streams_ready=Renewed(streams), objection=self._object,
+            work=self._plan, plans=plans, continuation=continuation, supervisor=self.supervisor, limits=limits,
+            source=source, step_s=step_s, period_s=1.0 / (settings.planner_rate_hz or contract.rate_hz),
+            horizon=facts.horizon, on_result=self._take, max_plan_excess=settings.max_plan_excess,
+            max_novelty=settings.max_novelty, max_outside=settings.max_outside, streams_ready=Renewed(streams),
+            objection=self._object,
         )  # fmt: skip
         shaper, lookahead_s = MotionShaper(limits), settings.lookahead_ms / 1e3
         seconds = contract.command.trajectory_s
@@ -127,7 +137,7 @@ class Run:
             seconds, plans, gate, shaper, round(lookahead_s * 1e9), outlet.send_course
         )  # fmt: skip
         self.control = ControlLoop(
-            gate=gate, shaper=shaper, supervisor=self.supervisor, plans=plans,
+            gate=gate, shaper=shaper, supervisor=self.supervisor, plans=plans, continuation=continuation,
             pacer=Pacer(source, limits.dt), read_joints=self._read, publish=self._send,
             lookahead_s=lookahead_s, on_jump=self._forget, max_overruns=settings.max_overruns, courses=self._courses,
         )  # fmt: skip
@@ -182,7 +192,7 @@ class Run:
         self._streams.clear()
         self._joints.forget()
 
-    def _plan(self, warm_start: Callable[[int], np.ndarray | None]) -> PlanResult:
+    def _plan(self, warm_start: Callable[[int], WarmStart | None]) -> PlanResult:
         """Planner thread: a plan from an observation without joint positions that were not believed."""
         result = self._work(warm_start)
         doubt = self._joints.last_doubt
@@ -206,6 +216,8 @@ class Run:
 
     def _take(self, result: PlanResult, plan: TimedPlan | None) -> None:
         self.result = result
+        for name, took_ms in result.stage_ms.items():
+            self._stages.setdefault(name, Record(STAGE_RECORD)).add(took_ms)
         self._on_result(result, plan)
 
     def figures(self) -> dict[str, Any]:
@@ -223,6 +235,10 @@ class Run:
         shown |= {f"{step}_ms": report.step_ms[step] for step in STEPS}
         shown |= {f"{step}_max_ms": report.worst_ms[step] for step in STEPS}
         shown |= {"plans": self.planner.accepted, "plan_attempts": self.planner.sequence}
+        shown |= _percentiles("first_command", control.first_command_ms)
+        shown |= {"usual_delay_ms": 1e3 * self._continuation.delays.usual_s, "pace": 1 / self._continuation.stretch}
+        for name in list(self._stages):
+            shown |= _percentiles(name, self._stages[name])
         nearest = self.planner.verdict.worst
         shown |= {"plans_refused": self.planner.refused, "plans_slowed": self.planner.slowed,
                   "plans_clipped": self.planner.clipped, "outside_worst": self.planner.outside,
@@ -233,3 +249,8 @@ class Run:
                       "encode_ms": result.encode_ms, "solve_ms": result.solve_ms, "novelty": result.novelty,
                       "novelty_of": result.novelty_of}  # fmt: skip
         return shown
+
+
+def _percentiles(name: str, record: Record) -> dict[str, float]:
+    p50, p99 = record.percentiles(50, 99)
+    return {f"{name}_p50_ms": p50, f"{name}_p99_ms": p99}

@@ -78,7 +78,7 @@ def judge_plan(plan: TimedPlan, limits: MotionLimits, in_force: TimedPlan | None
     ]
     if in_force is not None:
         seam = (plan.at(now_ns) - in_force.at(now_ns))[None]
-        row = int(np.clip((now_ns - plan.stamp_ns) / 1e9 / dt, 0, len(actions) - 1))
+        row = int(np.clip((now_ns - plan.start_ns) / 1e9 / dt, 0, len(actions) - 1))
         most = limits.acceleration * dt if limits.mode == "velocity" else limits.velocity * dt
         asked.append(("seam", seam, most, "/s" if limits.mode == "velocity" else "", row))
     found = (_first(what, got, most, limits, per, row) for what, got, most, per, row in asked)

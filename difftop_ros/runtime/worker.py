@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -24,11 +24,12 @@ from difftop_ros import signals
 from difftop_ros.contract import Contract
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, StaleObservation
-from difftop_ros.plan_result import PlanResult
+from difftop_ros.plan_result import PlanResult, WarmStart
 from difftop_ros.runtime.planner import PlannerLost
 from difftop_ros.runtime.streams import Deserialize, RawMessage, Request
 from difftop_ros.safety.guard import load_guard
 from difftop_ros.space.sight import Sight
+from difftop_ros.stages import measured, stage
 
 START_S = 120.0
 PREPARE_S = 600.0  # more for a solve that is compiled first
@@ -47,8 +48,8 @@ class PolicyFacts:
 @dataclass(frozen=True)
 class WorkerOptions:
     """model: folder; contract: YAML text in force ('' = the policy's copy); namespace: that of its relative topics;
-    costs: file of costs added to its plans, surroundings: file of what must not be touched ('' = none); the others as
-    the parameters.
+    costs: file of costs added to its plans, surroundings: file of what must not be touched ('' = none);
+    added_delay_ms: of each plan; the others as the parameters.
 
     decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
     """
@@ -62,17 +63,20 @@ class WorkerOptions:
     prepare_solve: str = "none"
     costs: str = ""
     surroundings: str = ""
+    added_delay_ms: float = 0.0
 
 
 class PolicyWorker:
     """A policy and the observation pipeline that feeds it. Used by one thread."""
 
-    def __init__(self, policy: Any, contract: Contract, decode: Deserialize, sight: Sight | None = None) -> None:
-        """sight: finds in each newest observation what must not be touched."""
-        self.policy, self.contract, self._sight = policy, contract, sight
-        self._pipeline = ObservationPipeline(contract)
-        self._decode = decode
-        self._messages: dict[int, Any] = {}
+    def __init__(
+        self, policy: Any, contract: Contract, decode: Deserialize, sight: Sight | None = None, delay_s: float = 0.0
+    ) -> None:
+        """sight: finds in each newest observation what must not be touched; delay_s: added to each plan's time [s]."""
+        self.policy, self.contract, self._sight, self._delay_s = policy, contract, sight, delay_s
+        # Windows of successive plans overlap, not always with the last one: a frame may be asked for again later.
+        kept = 2 * int(getattr(policy, "obs_steps", 1)) + 2
+        self._pipeline = ObservationPipeline(contract, lambda message: decode(message.raw, message.kind), kept)
 
     def observe(self, request: Request) -> tuple[dict[str, np.ndarray], float]:
         """Frames (obs_steps, ...) by key and the age [ms] of the newest observation's oldest stream.
@@ -84,12 +88,10 @@ class PolicyWorker:
 
     def _observe(self, request: Request) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """As `observe`, with the age [ms] of each of the newest observation's streams."""
-        used = {m.number: m for pick in request.picks for m in pick.values()}
-        self._messages = {n: self._messages.get(n) or self._decode(m.raw, m.kind) for n, m in used.items()}
         self._pipeline.turns.last.update(request.turns)
         window: list[Any] = []
         for index, (time_ns, pick) in enumerate(zip(request.times_ns, request.picks, strict=True)):
-            latest = {topic: (m.stamp_ns, self._messages[m.number]) for topic, m in pick.items()}
+            latest = {topic: (message.stamp_ns, message) for topic, message in pick.items()}
             newest = index == len(request.times_ns) - 1
             try:
                 window.append(self._pipeline.observe(latest, time_ns, hold=not newest))
@@ -100,19 +102,25 @@ class PolicyWorker:
         frames = {key: np.stack([o.frames[key] for o in window]) for key in self._pipeline.spec}
         return frames, window[-1].ages
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
+    def solve(self, request: Request, warm_start: WarmStart | None, deadline_ms: float | None) -> PlanResult:
         """One plan. Raises UserError naming what is wrong with the observation."""
-        begin = time.perf_counter()
-        frames, ages_ms = self._observe(request)
-        observe_ms = (time.perf_counter() - begin) * 1e3
-        time_ns = request.times_ns[-1]
-        if observed := getattr(self.policy, "observed", None):
-            observed(time_ns / 1e9, ages_ms)
-        in_the_way = None if self._sight is None else self._sight.in_frames(frames, time_ns / 1e9, ages_ms)
-        result = self.policy.act(frames, warm_start=warm_start, deadline_ms=deadline_ms)
+        time_ns, warm = request.times_ns[-1], warm_start or WarmStart()
+        with measured() as took:
+            with stage("work"):
+                with stage("observe"):
+                    frames, ages_ms = self._observe(request)
+                if observed := getattr(self.policy, "observed", None):
+                    observed(time_ns / 1e9, ages_ms)
+                seen = None if self._sight is None else self._sight.in_frames(frames, time_ns / 1e9, ages_ms)
+                result = self.policy.act(
+                    frames, warm_start=warm.actions, committed=warm.committed, tied=warm.tied, deadline_ms=deadline_ms
+                )
+            time.sleep(self._delay_s)
+        took |= {"encode": result.encode_ms, "solve": result.solve_ms}
         return replace(
-            result, stamp_ns=time_ns, age_ms=max(ages_ms.values()), observe_ms=observe_ms, in_the_way=in_the_way
-        )
+            result, stamp_ns=time_ns, age_ms=max(ages_ms.values()), observe_ms=took["observe"], in_the_way=seen,
+            stage_ms=took,
+        )  # fmt: skip
 
     @property
     def facts(self) -> PolicyFacts:
@@ -121,10 +129,9 @@ class PolicyWorker:
 
     def reset(self) -> None:
         """Forget what belongs to the last run; called on activation."""
-        self._messages.clear()
-        self._pipeline.turns.last.clear()
         if self._sight is not None:
             self._sight.reset()
+        self._pipeline.forget()
         self.policy.reset()
 
     def close(self) -> None:
@@ -150,7 +157,8 @@ def load_worker(options: WorkerOptions) -> PolicyWorker:
         policy.prepare(options.prepare_solve)
     policy.warm_up()
     sight = load_guard(options.surroundings, contract).sight() if options.surroundings else None
-    return PolicyWorker(policy, contract.in_namespace(options.namespace), options.decode, sight)
+    namesake = contract.in_namespace(options.namespace)
+    return PolicyWorker(policy, namesake, options.decode, sight, options.added_delay_ms / 1e3)
 
 
 def check_fit(contract: Contract, trained: Contract, model: str) -> None:
@@ -175,16 +183,19 @@ class ProcessWorker:
             self._process.start()
         theirs.close()
         self._lock = threading.Lock()
-        self._sent: set[int] = set()
+        self._sent: dict[int, RawMessage] = {}
         self.facts: PolicyFacts = self._answer(START_S + PREPARE_S * (options.prepare_solve != "none"))
 
     def observe(self, request: Request) -> tuple[dict[str, np.ndarray], float]:
         """As PolicyWorker.observe."""
         return self._call("observe", request)
 
-    def solve(self, request: Request, warm_start: np.ndarray | None, deadline_ms: float | None) -> PlanResult:
+    def solve(self, request: Request, warm_start: WarmStart | None, deadline_ms: float | None) -> PlanResult:
         """As PolicyWorker.solve."""
-        return self._call("solve", request, warm_start, deadline_ms)
+        begin = time.perf_counter()
+        result: PlanResult = self._call("solve", request, warm_start, deadline_ms)
+        pipe_ms = (time.perf_counter() - begin) * 1e3 - result.stage_ms["work"]
+        return replace(result, stage_ms={**result.stage_ms, "pipe": pipe_ms})
 
     def reset(self) -> None:
         """As PolicyWorker.reset."""
@@ -221,7 +232,7 @@ class ProcessWorker:
         self._pipe.send((name, request.times_ns, picks, request.turns, facts, rest))
         for message in fresh:
             self._pipe.send_bytes(message.raw)
-        self._sent = set(used)
+        self._sent = _still_of_use(self._sent | used, used, request.times_ns)
 
     def _answer(self, timeout_s: float) -> Any:
         try:
@@ -270,9 +281,20 @@ class _Server:
         if times is None:
             return getattr(worker, name)()
         used = {number for pick in picks for number in pick.values()}
-        self._known = {number: message for number, message in self._known.items() if number in used}
+        self._known = _still_of_use(self._known, used, times)
         request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks), turns)
         return getattr(worker, name)(request, *rest)
+
+
+def _still_of_use(
+    known: dict[int, RawMessage], used: Collection[int], times_ns: tuple[int, ...]
+) -> dict[int, RawMessage]:
+    """Of the messages sent so far those that the window of `times_ns` [ns] uses, or that a later one may use.
+
+    Both ends of the pipe keep the same ones, so that no message travels twice.
+    """
+    first, last = times_ns[0], times_ns[-1]
+    return {n: message for n, message in known.items() if n in used or first <= message.stamp_ns <= last}
 
 
 def _serve(pipe: Connection, options: WorkerOptions) -> None:

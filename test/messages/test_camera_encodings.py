@@ -15,7 +15,8 @@ import zstandard
 from difftop_ros.contract import ImageObs
 from difftop_ros.contract.clouds import DepthCloudObs, PointCloudObs
 from difftop_ros.messages import ObservationError
-from difftop_ros.messages.clouds import cloud_frame, voxel_means
+from difftop_ros.messages.cloud.voxels import Voxels
+from difftop_ros.messages.clouds import cloud_frame
 from difftop_ros.messages.compressed import PNG, decode_compressed, picture_size
 from difftop_ros.messages.images import decode_colour, decode_depth, depth_image, image, image_frame
 from difftop_ros.messages.points import decode_point_cloud, depth_points, point_cloud2
@@ -261,8 +262,8 @@ def test_compressed_clouds(form: str) -> None:
 def test_voxels_do_not_depend_on_order_or_on_a_far_point(far: float) -> None:
     rng = np.random.default_rng(0)
     near = rng.random((500, 3)).astype(np.float32)
-    means, _ = voxel_means(near, None, 0.1)
-    moved, _ = voxel_means(np.concatenate([rng.permutation(near), [[far, 2, 2]]]).astype(np.float32), None, 0.1)
+    means = Voxels(*near.T, 0.1).means
+    moved = Voxels(*np.concatenate([rng.permutation(near), [[far, 2, 2]]]).astype(np.float32).T, 0.1).means
     np.testing.assert_allclose(moved[moved[:, 1] < 1.5], means, atol=1e-6)
 
 

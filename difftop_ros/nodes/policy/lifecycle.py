@@ -166,6 +166,7 @@ class PolicyNode(LifecycleNode):
             namespace=self.get_namespace(), device=self.value("device"), torch_threads=self.value("torch_threads"),
             prepare_solve=self.value("prepare_solve"),
             costs=self.value("costs"), surroundings=self.value("surroundings"),
+            added_delay_ms=self.value("added_delay_ms"),
         )  # fmt: skip
         self._worker = ProcessWorker(options) if self.value("planner_process") else load_worker(options)
         contract = (asked or self._worker.facts.contract).in_namespace(self.get_namespace())

@@ -44,6 +44,16 @@ PARAMETERS = (
         bounds=(0.0, 2000.0), unit="ms", live=True),
     Parameter("blend_ms", 100.0, "Time within which a new plan takes over from the one before.", bounds=(0.0, 5000.0),
         unit="ms", live=True),
+    Parameter("realtime_chunking", False, "Tell the policy's optimiser which steps will have been executed when its "
+        "plan arrives: it leaves them as they are and goes on from them, without a seam. Otherwise, and with policies "
+        "that optimise nothing, a plan is only blended in, which heeds what is new sooner.", live=True),
+    Parameter("delay_quantile", 0.75, "Which of the recent delays, from an observation to the first command of its "
+        "plan, a plan is expected to have.", bounds=(0.0, 1.0), live=True),
+    Parameter("max_delay_steps", 4.0, "How many of its steps a plan's delay may span: with a longer delay all motion "
+        "is slower by as much. 0: never, for tasks that must be done at their own speed.", bounds=(0.0, 1000.0),
+        unit="steps", live=True),
+    Parameter("added_delay_ms", 0.0, "Makes each plan take so much longer, to try out how a slow computer would do; 0 "
+        "on a robot.", bounds=(0.0, 10000.0), unit="ms"),
     Parameter("lookahead_ms", 0.0, "Read the plan this far ahead, to make up for the delay of the robot.",
         bounds=(0.0, 1000.0), unit="ms", live=True),
     Parameter("checks", list(DEFAULT_CHECKS), "Checks of the gate, in order. Begins with 'finite' and 'joint names'; "

@@ -29,7 +29,7 @@ def plan_message(plan: TimedPlan) -> Plan:
     """The Plan message of an accepted plan."""
     sec, nanosec = divmod(round(plan.step_s * 1e9), 1_000_000_000)
     message = Plan()
-    message.header.stamp = time_message(plan.stamp_ns)
+    message.header.stamp = time_message(plan.start_ns)
     message.sequence = plan.sequence
     message.joint_names = list(plan.names)
     message.mode = plan.mode

@@ -66,6 +66,7 @@ class Monitor:
         self.change_client = self.node.create_client(ChangeState, f"/{POLICY_NODE}/change_state")
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="demo-monitor", daemon=True)
         self._thread.start()
 
@@ -76,7 +77,8 @@ class Monitor:
         from rclpy.executors import ExternalShutdownException
 
         try:
-            self._executor.spin()
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
         except ExternalShutdownException:
             return
 
@@ -143,7 +145,8 @@ class Monitor:
 
     def close(self) -> None:
         """Ends node and thread, bounded in time."""
+        self._closing.set()
+        self._thread.join(2.0)
         self._executor.shutdown(timeout_sec=2.0)
         self._context.try_shutdown()
-        self._thread.join(2.0)
         self.node.destroy_node()
