@@ -84,7 +84,7 @@ class PlannerLoop:
         *,
         work: Work,
         plans: PlanBuffer,
-        continuation: Continuation,
+        continuation: Continuation | None = None,
         supervisor: HoldSupervisor,
         limits: MotionLimits,
         source: TimeSource,
@@ -99,7 +99,8 @@ class PlannerLoop:
         objection: Callable[[TimedPlan], str] = lambda plan: "",
         grace_s: float = 1.0,
     ) -> None:
-        self._work, self._plans, self._continuation, self._supervisor = work, plans, continuation, supervisor
+        self._work, self._plans, self._supervisor = work, plans, supervisor
+        self._continuation = continuation or Continuation(plans, horizon, step_s)
         self._limits, self._source = limits, source
         self._step_s, self._period_ns, self._horizon = step_s, round(period_s * 1e9), horizon
         self._on_result, self._max_excess, self._max_novelty = on_result, max_plan_excess, max_novelty
