@@ -88,7 +88,8 @@ def _spheres(args: argparse.Namespace) -> int:
     found = cover(args.file, args.count)
     write_whole(Path(args.out), yaml.safe_dump(found, default_flow_style=None, width=100))
     largest = max(row[3] for rows in found.values() for row in rows)
-    print(f"{args.out}: {args.count} spheres on {len(found)} links, the largest of {largest:.3f} m")
+    count = sum(map(len, found.values()))
+    print(f"{args.out}: {count} spheres on {len(found)} links, the largest of {largest:.3f} m")
     if args.picture:
         import cv2
 

@@ -25,8 +25,8 @@ class Surroundings(Section):
     above: float = Field(
         0.0, description="points lower than this are no obstacles: the table, and what is to be touched [m]"
     )
-    robot_margin: float = Field(0.04, ge=0, description="points so near to the robot's spheres are the robot's own [m]")
-    tool_margin: float = Field(0.08, ge=0, description="points so near to the tool's point are what it holds [m]")
+    robot_margin: float = Field(0.03, ge=0, description="points so near to the robot's spheres are the robot's own [m]")
+    tool_margin: float = Field(0.06, ge=0, description="points so near to the tool's point are what it holds [m]")
     memory_s: float = Field(
         2.0, ge=0, le=60, description="how long a point counts after it was last seen while the arm hides it [s]"
     )

@@ -69,7 +69,7 @@ class WithCosts:
 
         A policy without a solve of its own has only the second. Raises TrajoptError.
         """
-        if getattr(self.policy.net, "prepare", None) is not None:
+        if getattr(self.policy.net, "prepare", None) is not None and self.policy.prepared != backend:
             self.policy.prepare(backend)
         self._solve.prepare(backend, self.policy.horizon)
 

@@ -40,12 +40,13 @@ class Shapes:
         return cls(*(row.repeat(batch, n, 1) for row, n in ((box, boxes), (cylinder, cylinders), (plane, planes))))
 
     @classmethod
-    def of(cls, given: Sequence[AnyShape], spare: int = 0) -> Shapes:
-        """The shapes as they are described, with room for `spare` more of each kind; a batch of one."""
+    def of(cls, given: Sequence[AnyShape], room: tuple[int, int, int] = (0, 0, 0)) -> Shapes:
+        """The shapes as they are described, a batch of one; at least `room` rows of boxes, cylinders and planes."""
         boxes = [box(s.centre, [e / 2 for e in s.size], _rotation(s.quat_xyzw)) for s in given if isinstance(s, Box)]
         cylinders = [cylinder(s.centre, s.axis, s.radius, s.length / 2) for s in given if isinstance(s, Cylinder)]
         planes = [plane(s.point, s.normal) for s in given if isinstance(s, HalfSpace)]
-        free = cls.none(spare, spare, spare)
+        unused = [max(n - len(rows), 0) for n, rows in zip(room, (boxes, cylinders, planes), strict=True)]
+        free = cls.none(*unused)
         groups = ((boxes, free.boxes), (cylinders, free.cylinders), (planes, free.planes))
         return cls(*(torch.cat([torch.stack(rows)[None], rest], 1) if rows else rest for rows, rest in groups))
 

@@ -39,6 +39,7 @@ class Policy:
     """
 
     noise_seed = 0
+    prepared = "none"  # the backend of the last `prepare`
 
     def __init__(
         self, net: PolicyNet, contract: Contract, device: torch.device, novelty: Novelty | None = None
@@ -180,7 +181,7 @@ class Policy:
             tensors = {key: self._tensor(key, blank) for key in self._spec}
             origin = self.net.scaler.origin(tensors)
             self.net.prepare(self.net.encode(tensors), origin, backend, self._added(terms, origin))
-        self._prepared_for = None if backend == "none" else tuple(terms)
+        self._prepared_for, self.prepared = None if backend == "none" else tuple(terms), backend
 
     def reset(self) -> None:
         """Forget the past episode. No policy here keeps state between calls: what it remembers is in its frames."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from difftop_ros.contract import Contract
 from difftop_ros.contract.surroundings import Surroundings
@@ -15,6 +16,8 @@ from difftop_ros.errors import UserError
 from difftop_ros.space.body import Body
 
 RECENT_S = 0.2  # points are thinned anew in every frame: those of the last few make one dense cloud
+SAME_M = 0.02  # a point so near to one that lay in the way is of the same thing
+OWN_M = 0.005  # a point nearer to a sphere than this is the robot's own, whatever lay there
 VOXEL_M = 0.01  # remembered points are kept once in each cube of this edge
 
 
@@ -79,17 +82,24 @@ class Sight:
         return self._points
 
     def among(self, points: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Which points (n, 3) [m] are neither the robot's, nor held or touched by it, nor too low or far away; (n,)."""
+        """Which points (n, 3) [m] are neither the robot's, nor held or touched by it, nor too low or far away; (n,).
+
+        What lay in the way before still does when the robot has come near it: what it holds never did.
+        """
         options = self.options
         inside = ((points >= np.array(options.low)) & (points <= np.array(options.high))).all(1)  # NaN is not
         found = inside & (points[:, 2] >= options.above)
         candidates = np.flatnonzero(found)
         centres = self._body.centres(position[None])[0]
-        away = np.linalg.norm(points[candidates, None] - centres, axis=2) >= self._radii + options.robot_margin
-        found[candidates] = away.all(1)
+        beyond = (np.linalg.norm(points[candidates, None] - centres, axis=2) - self._radii).min(1)
+        away = beyond >= options.robot_margin
         if self._tool is not None:
             tool = self._body.pose(position[None], self._tool)[0, :3, 3]
-            found &= np.linalg.norm(points - tool, axis=1) >= options.tool_margin
+            away &= np.linalg.norm(points[candidates] - tool, axis=1) >= options.tool_margin
+        if len(self._points) and not away.all():
+            known = cKDTree(self._points).query(points[candidates], distance_upper_bound=SAME_M)[0] <= SAME_M
+            away |= known & (beyond >= OWN_M)
+        found[candidates] = away
         return found
 
     def _hidden(self, points: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -1,13 +1,16 @@
 """Collision spheres of a robot: its shapes, as MuJoCo reads them from MJCF or URDF, covered by spheres.
 
-Every shape's surface is sampled and the samples are split, the worst fitting part first, along their longest direction,
-until there are as many parts as asked for; each part's sphere holds all its samples. Drawing them is film.py's affair.
+Capsules and cylinders get them along their axis, boxes one for each of their cells. The surface of any other shape is
+sampled and the samples are split along their longest direction; each part's sphere holds all its samples. As long as
+there are fewer than asked for, the worst fitting shape or part is divided further. Drawing them is film.py's affair.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -19,7 +22,28 @@ SAMPLES = 4000  # per shape; their gaps are below the centimetre on a robot's li
 _KINDS = mujoco.mjtGeom
 
 
-@dataclass(frozen=True)
+class _Covered(Protocol):
+    """A shape, or a part of one, with the spheres that cover it.
+
+    link: its link's name; protrusion: how far [m] its spheres stand out beyond the shape's thinnest direction.
+    """
+
+    @property
+    def link(self) -> str: ...
+
+    @property
+    def protrusion(self) -> float: ...
+
+    def spheres(self) -> list[tuple[np.ndarray, float]]:
+        """Centres (3,) in the link's frame and radii [m]."""
+        ...
+
+    def finer(self) -> Sequence[_Covered]:
+        """The same, covered by more and smaller spheres."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
 class _Part:
     """Samples (n, 3) of a shape's surface in its link's frame, and half the shape's thinnest extent [m]."""
 
@@ -29,12 +53,92 @@ class _Part:
 
     @property
     def protrusion(self) -> float:
-        """How far [m] the part's sphere stands out beyond the shape's thinnest direction."""
+        """See _Covered."""
         return _sphere(self.points)[1] - self.thin
+
+    def spheres(self) -> list[tuple[np.ndarray, float]]:
+        """See _Covered."""
+        return [_sphere(self.points)]
+
+    def finer(self) -> list[_Part]:
+        """See _Covered."""
+        _, axes, low, high = _box(self.points)
+        first = self.points @ axes[0] < (low[0] + high[0]) / 2
+        return [_Part(self.link, self.points[half], self.thin) for half in (first, ~first)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Long:
+    """A capsule or cylinder: centre (3,), axis (3,), radius and half length [m], covered by `count` along its axis."""
+
+    link: str
+    centre: np.ndarray
+    axis: np.ndarray
+    radius: float
+    half: float
+    round_ends: bool
+    count: int = 1
+
+    def _reach(self) -> float:
+        """Half the way [m] along the axis for which one sphere stands; a capsule's ends have one of their own."""
+        if not self.round_ends:
+            return self.half / self.count
+        return self.half / (self.count - 1) if self.count > 1 else 0.0
+
+    def _size(self) -> float:
+        if self.round_ends and self.count == 1:
+            return self.radius + self.half
+        return float(np.hypot(self.radius, self._reach()))
+
+    @property
+    def protrusion(self) -> float:
+        """See _Covered."""
+        return self._size() - self.radius
+
+    def spheres(self) -> list[tuple[np.ndarray, float]]:
+        """See _Covered."""
+        most = self.half if self.round_ends and self.count > 1 else (1 - 1 / self.count) * self.half
+        places = np.linspace(-most, most, self.count)
+        return [(self.centre + place * self.axis, self._size()) for place in places]
+
+    def finer(self) -> list[_Long]:
+        """See _Covered."""
+        return [replace(self, count=self.count + 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """A box: centre (3,), axes (3, 3) in rows, half sizes (3,) [m], one sphere around each of its `counts` cells."""
+
+    link: str
+    centre: np.ndarray
+    axes: np.ndarray
+    halves: np.ndarray
+    counts: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def protrusion(self) -> float:
+        """See _Covered."""
+        cell = self.halves / self.counts
+        return float(np.linalg.norm(cell) - cell.min())
+
+    def spheres(self) -> list[tuple[np.ndarray, float]]:
+        """See _Covered."""
+        ways = [(1 - 1 / n) * np.linspace(-half, half, n) if n > 1 else np.zeros(1)
+                for n, half in zip(self.counts, self.halves, strict=True)]  # fmt: skip
+        grid = np.stack(np.meshgrid(*ways, indexing="ij"), axis=-1).reshape(-1, 3)
+        size = float(np.linalg.norm(self.halves / self.counts))
+        return [(self.centre + place @ self.axes, size) for place in grid]
+
+    def finer(self) -> list[_Cells]:
+        """See _Covered."""
+        longest = int((self.halves / self.counts).argmax())
+        x, y, z = (n + (axis == longest) for axis, n in enumerate(self.counts))
+        return [replace(self, counts=(x, y, z))]
 
 
 def cover(path: str | Path, count: int = 48, skip: tuple[str, ...] = ()) -> dict[str, list[list[float]]]:
-    """Link name -> rows [x, y, z, radius] [m] in the link's frame, `count` spheres in all, at least one per shape.
+    """Link name -> rows [x, y, z, radius] [m] in the link's frame, at most `count` spheres in all, one or more a shape.
 
     Links that no joint moves are left out, and those in `skip`. Raises SimError for a description that cannot be read,
     has no shapes, or has more of them than `count`.
@@ -44,29 +148,44 @@ def cover(path: str | Path, count: int = 48, skip: tuple[str, ...] = ()) -> dict
     except ValueError as error:
         raise SimError(f"{path} cannot be read by MuJoCo: {' '.join(str(error).split())}") from None
     rng = np.random.default_rng(0)
-    parts: list[_Part] = []
+    parts: list[_Covered] = []
     solid = [g for g in range(model.ngeom) if model.geom_contype[g] or model.geom_conaffinity[g]]
     for geom in solid or range(model.ngeom):
         body = model.geom_bodyid[geom]
         link = model.body(body).name
         if link not in skip and model.body_weldid[body] and model.geom_type[geom] != _KINDS.mjGEOM_PLANE:
-            turn = np.zeros(9)
-            mujoco.mju_quat2Mat(turn, model.geom_quat[geom])
-            points = _surface(model, geom, rng) @ turn.reshape(3, 3).T + model.geom_pos[geom]
-            _, _, low, high = _box(points)
-            parts.append(_Part(link, points, float((high - low)[2]) / 2))
+            parts.append(_covered(model, geom, link, rng))
     if not 0 < len(parts) <= count:
         raise SimError(f"{path} has {len(parts)} shapes; expected between 1 and the {count} spheres asked for")
-    while len(parts) < count:
-        worst = parts.pop(max(range(len(parts)), key=lambda index: parts[index].protrusion))
-        _, axes, low, high = _box(worst.points)
-        first = worst.points @ axes[0] < (low[0] + high[0]) / 2
-        parts += [_Part(worst.link, worst.points[half], worst.thin) for half in (first, ~first)]
+    coarse = list(parts)  # those that may still be divided
+    while coarse:
+        worst = max(coarse, key=lambda part: part.protrusion)
+        coarse.remove(worst)
+        finer = worst.finer()
+        if sum(len(part.spheres()) for part in [*parts, *finer]) - len(worst.spheres()) <= count:
+            parts.remove(worst)
+            parts += finer
+            coarse += finer
     spheres: dict[str, list[list[float]]] = {}
     for part in sorted(parts, key=lambda part: part.link):
-        centre, radius = _sphere(part.points)
-        spheres.setdefault(part.link, []).append([round(float(value), 4) for value in (*centre, radius)])
+        for centre, radius in part.spheres():
+            spheres.setdefault(part.link, []).append([round(float(value), 4) for value in (*centre, radius)])
     return spheres
+
+
+def _covered(model: mujoco.MjModel, geom: int, link: str, rng: np.random.Generator) -> _Covered:
+    """A shape with as few spheres as can be."""
+    flat = np.zeros(9)
+    mujoco.mju_quat2Mat(flat, model.geom_quat[geom])
+    turn = flat.reshape(3, 3)
+    place, size, kind = model.geom_pos[geom].copy(), model.geom_size[geom].copy(), model.geom_type[geom]
+    if kind in (_KINDS.mjGEOM_CAPSULE, _KINDS.mjGEOM_CYLINDER):
+        return _Long(link, place, turn[:, 2].copy(), size[0], size[1], kind == _KINDS.mjGEOM_CAPSULE)
+    if kind == _KINDS.mjGEOM_BOX:
+        return _Cells(link, place, turn.T.copy(), size)
+    points = _surface(model, geom, rng) @ turn.T + place
+    _, _, low, high = _box(points)
+    return _Part(link, points, float((high - low)[2]) / 2)
 
 
 def _surface(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,30 +197,7 @@ def _surface(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> np.n
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     if kind in (_KINDS.mjGEOM_SPHERE, _KINDS.mjGEOM_ELLIPSOID):
         return direction * (size if kind == _KINDS.mjGEOM_ELLIPSOID else size[0])
-    along = rng.uniform(-size[1], size[1], SAMPLES)
-    if kind == _KINDS.mjGEOM_CAPSULE:  # half of the samples on the caps, half between them
-        caps = rng.random(SAMPLES) < 0.5
-        ring = np.where(caps[:, None], direction, _unit_ring(direction) * (1, 1, 0)) * size[0]
-        ring[:, 2] += np.where(caps, np.sign(direction[:, 2]) * size[1], along)
-        return ring
-    if kind == _KINDS.mjGEOM_CYLINDER:
-        ends = rng.random(SAMPLES) < 0.5
-        radius = np.where(ends, size[0] * np.sqrt(rng.random(SAMPLES)), size[0])
-        ring = _unit_ring(direction) * radius[:, None]
-        ring[:, 2] = np.where(ends, np.sign(direction[:, 2]) * size[1], along)
-        return ring
-    if kind == _KINDS.mjGEOM_BOX:
-        points = rng.uniform(-1, 1, (SAMPLES, 3))
-        face = rng.integers(0, 3, SAMPLES)
-        points[np.arange(SAMPLES), face] = np.sign(points[np.arange(SAMPLES), face])
-        return points * size
     raise SimError(f"a shape of type {_KINDS(kind).name} cannot be covered by spheres; use a primitive or a mesh")
-
-
-def _unit_ring(direction: np.ndarray) -> np.ndarray:
-    """Directions in the x-y plane."""
-    flat = direction * (1, 1, 0)
-    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
 def _mesh_surface(model: mujoco.MjModel, mesh: int, rng: np.random.Generator) -> np.ndarray:

@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--first-seed", type=int, help="of the starts (default: far from recordings)")
     parser.add_argument("--replan-every", type=int, default=1, help="policy steps per plan")
+    parser.add_argument(
+        "--prepare",
+        choices=("none", "compile"),
+        default="none",
+        help="'compile': minutes before the "
+        "first start, then a third of the time for each plan; the same plans to rounding",
+    )
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/obstacles.csv"), help="rows, kept and added to")
     parser.add_argument("--places", type=Path, default=Path("runs/bench/obstacles"), help="where the obstacles stand: "
                         "a file per task and kind, made where missing (seconds for each seed)")  # fmt: skip
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--arms has {unknown}; expected of {list(ARMS)}")
     if not args.report:
         for model in args.models:
-            _run_model(args, starts.Cell(model, args.replan_every), arms)
+            _run_model(args, starts.Cell(model, args.replan_every, args.prepare), arms)
     rows = table.read(args.csv, starts.COLUMNS)
     if not rows:
         raise UserError(f"{args.csv} has no rows yet; run without --report")
@@ -81,16 +88,23 @@ def _run_model(args: argparse.Namespace, cell: Cell, arms: list[str]) -> None:
             if args.arms:
                 raise
             print(f"{cell.model}: left out: {error}")
-    for kind in args.obstacles:
-        places, filmed = Places(cell.task, kind, args.places), set[str]()
-        for seed, placed in places.first(args.starts, first_seed):
+    kinds = {kind: Places(cell.task, kind, args.places) for kind in args.obstacles}
+    filmed = set[tuple[str, str]]()
+    # one start of each kind by turns, so that an unfinished table has about as many of each
+    for turn in zip(*(places.first(args.starts, first_seed) for places in kinds.values()), strict=True):
+        for kind, (seed, placed) in zip(kinds, turn, strict=True):
             done = {starts.key(row) for row in table.read(args.csv, starts.COLUMNS)}
             for arm in begin:
                 if cell.key(kind, arm, seed) in done:
                     continue
-                film = args.film / f"{cell.model.name}_{kind}_{arm}.gif" if args.film and arm not in filmed else None
-                filmed.add(arm)
+                film = (
+                    args.film / f"{cell.model.name}_{kind}_{arm}.gif"
+                    if (args.film and (kind, arm) not in filmed)
+                    else None
+                )
+                filmed.add((kind, arm))
                 row = starts.run_start(cell, begin[arm], kind, arm, seed, placed, film)
                 table.append(args.csv, starts.COLUMNS, row)
                 print(starts.sentence(row), flush=True)
+    for kind, places in kinds.items():
         print(f"{kind}: {places.left_out} of {places.tried} seeds left out: no fair place was found", flush=True)

@@ -22,6 +22,8 @@ from difftop_ros.space.near import Scene
 
 COLLISION = "obstacles"
 ABOVE_M = 0.07  # the cube on the table, 4 cm high, is no obstacle
+SEEN_MARGIN_M = 0.03  # a camera sees the front of things alone
+ROOM = (1, 1, 0)  # boxes, cylinders and half-spaces: a solve that was prepared keeps its shapes
 ShapesNow = Callable[[], Sequence[AnyShape]]
 # Who acts in one start, given what tells the true obstacles at any moment, in the robot's base frame.
 Begin = Callable[[ShapesNow], Acting]
@@ -36,7 +38,8 @@ def nothing(policy: Policy) -> Begin:
 
 def costs_from_shapes(policy: Policy) -> Begin:
     """Costs added to the plan, of the true shapes where they are now."""
-    return lambda shapes_now: _Told(_with_collision(policy, shapes=shapes_now()), shapes_now)
+    acting = _with_collision(policy)
+    return lambda shapes_now: _Told(acting, shapes_now)
 
 
 def costs_from_cloud(policy: Policy) -> Begin:
@@ -46,7 +49,8 @@ def costs_from_cloud(policy: Policy) -> Begin:
         raise UserError(
             f"the arm 'costs, cloud' needs a policy that sees a cloud; it sees {list(policy.contract.observations)}"
         )
-    return lambda shapes_now: _with_collision(policy, cloud=cloud, above=ABOVE_M)
+    acting = _with_collision(policy, cloud=cloud, above=ABOVE_M, margin=SEEN_MARGIN_M)
+    return lambda shapes_now: acting
 
 
 def gate(policy: Policy) -> Begin:
@@ -61,10 +65,18 @@ def costs_and_gate(policy: Policy) -> Begin:
     return lambda shapes_now: _Gated(costs(shapes_now), guard, shapes_now)
 
 
-def _with_collision(policy: Policy, shapes: Sequence[AnyShape] = (), **figures: Any) -> WithCosts:
-    given = [shape.model_dump(mode="json") for shape in shapes]
-    terms = {COLLISION: {"kind": "collision", "shapes": given, **figures}}
-    return WithCosts(policy, make_costs({"terms": terms}, policy.contract))
+def _with_collision(policy: Policy, **figures: Any) -> WithCosts:
+    acting = WithCosts(policy, make_costs({"terms": {COLLISION: {"kind": "collision", **figures}}}, policy.contract))
+    _collision(acting).shapes = Shapes.of((), ROOM)
+    if policy.prepared != "none":
+        acting.prepare(policy.prepared)
+    return acting
+
+
+def _collision(acting: WithCosts) -> Collision:
+    term = acting.costs.terms[COLLISION]
+    assert isinstance(term, Collision)
+    return term
 
 
 class _Told:
@@ -78,9 +90,7 @@ class _Told:
 
     def act(self, *args: Any, **options: Any) -> PlanResult:
         """As WithCosts.act."""
-        term = self._acting.costs.terms[COLLISION]
-        assert isinstance(term, Collision)
-        term.shapes = Shapes.of(self._shapes_now())
+        _collision(self._acting).shapes = Shapes.of(self._shapes_now(), ROOM)
         return self._acting.act(*args, **options)
 
 

@@ -32,13 +32,17 @@ _FILM_WIDTH, _FILM_BYTES = 400, 2_000_000
 class Cell:
     """A trained policy in its contract's task."""
 
-    def __init__(self, model: Path, replan_every: int) -> None:
-        self.model, self.replan_every = model, replan_every
+    def __init__(self, model: Path, replan_every: int, prepare: str = "none") -> None:
+        """prepare: how solves are made ready; see Policy.prepare."""
+        self.model, self.replan_every, self._prepare = model, replan_every, prepare
 
     @cached_property
     def policy(self) -> Policy:
         """Loaded and warm. Raises PolicyError."""
         policy = load_policy(self.model)
+        if self._prepare != "none" and getattr(policy.net, "prepare", None) is not None:
+            policy.prepare(self._prepare)
+        policy.prepared = self._prepare
         policy.warm_up()
         return policy
 
