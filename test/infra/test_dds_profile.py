@@ -137,6 +137,31 @@ def test_killed_process_leaves_segments_that_are_removed_and_living_ones_stay(sp
     assert all((SHM / name).exists() for name in segments[living.pid] - own)
 
 
+@pytest.mark.parametrize("orderly", [True, False])
+def test_the_end_of_difftop_run_removes_what_killed_processes_left(orderly: bool, spawn: Any, tmp_path: Path) -> None:
+    holder, program = tmp_path / "holder.py", tmp_path / "run.py"
+    holder.write_text(COMMON + HOLDER)
+    program.write_text(
+        "import sys\nfrom difftop_ros.cli import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main(['run', *sys.argv[1:]]))\n"
+    )
+    killed = spawn([sys.executable, str(holder), "image", "0"], env={"PYTHONPATH": str(ROOT)})
+    killed.wait_for("READY")
+    left = {name for name in mapped_names(pid=killed.pid) if re.fullmatch(r"fastrtps_[0-9a-f]{16}", name)}
+    assert left
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    # in a domain of its own, so that the living have not mapped what the dead one had
+    env = {"PYTHONPATH": str(ROOT), "ROS_DOMAIN_ID": str(int(os.environ["ROS_DOMAIN_ID"]) % 100 + 1)}
+    words = ("--model", str(ROOT / "models/panda_lift"), "--wait", "0.5" if orderly else "60")
+    process = spawn([sys.executable, str(program)], *words, env=env)
+    if not orderly:
+        process.wait_for("waiting: ", 60)
+        process.interrupt(30)
+    assert process.wait(60) == (2 if orderly else 0), process.output()
+    assert not any((SHM / f"{name}{suffix}").exists() for name in left for suffix in ("", "_el"))
+
+
 def test_clean_ends_nothing_and_survives_a_missing_folder(tmp_path: Path) -> None:
     assert clean_shared_memory(tmp_path / "nowhere") == []
     (tmp_path / "fastrtps_0123456789abcdef").write_bytes(b"x")  # without a lock file: maybe just being created

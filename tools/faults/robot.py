@@ -6,13 +6,14 @@ Import after environment.prepare(): rclpy is imported when a double is made.
 from __future__ import annotations
 
 import array
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tools.faults.spinning import SpinningNode
 
 CONTRACT = """
 name: small_arm
@@ -59,7 +60,7 @@ def save_policy(folder: Path, text: str, seed: int = 0) -> Path:
     return Policy(DifftopNet(contract, config), contract, torch.device("cpu")).save(folder)
 
 
-class RobotDouble:
+class RobotDouble(SpinningNode):
     """Publishes joint states (100 Hz) and clouds (20 Hz), follows position commands, keeps every command it gets.
 
     Set `cloud`, `joints` to False to stop a stream, `poison` to make the cloud all NaN, `frozen` to stop following;
@@ -67,9 +68,7 @@ class RobotDouble:
     """
 
     def __init__(self, context: Any, kind: str = "sensor_msgs/msg/JointState") -> None:
-        import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
-        from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import JointState, PointCloud2
         from std_msgs.msg import Float64MultiArray
@@ -90,7 +89,7 @@ class RobotDouble:
         self.statuses: list[Any] = []
         self.plans: list[Any] = []
         self._points = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3)).astype(np.float32)
-        self.node = rclpy.create_node("robot_double", context=context)
+        super().__init__(context, "robot_double")
         self._joint_pub = self.node.create_publisher(JointState, "/arm/joint_states", best_effort)
         self._cloud_pub = self.node.create_publisher(PointCloud2, "/arm/points", best_effort)
         self.node.create_subscription(kinds[kind.rsplit("/", 1)[-1]], "/arm/command", self._on_command, 50)
@@ -99,15 +98,7 @@ class RobotDouble:
         self.node.create_subscription(Plan, "/difftop/plan", self.plans.append, 50)
         self.node.create_timer(0.01, self._send_joints)
         self.node.create_timer(0.05, self._send_cloud)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._ended = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._ended:
-            self._executor.spin_once(timeout_sec=0.1)
+        self.spin()
 
     def _on_command(self, message: Any) -> None:
         self.commands.append((time.monotonic(), message))
@@ -167,10 +158,3 @@ class RobotDouble:
     def says(self, words: str, timeout: float = 10.0) -> None:
         """Wait until the newest diagnostics contain `words`."""
         self.until(lambda: any(words in s for s in self.sentences()[-2:]), timeout, f"diagnostics {words!r}")
-
-    def close(self) -> None:
-        """End thread and node."""
-        self._ended = True
-        self._thread.join(5.0)
-        self._executor.remove_node(self.node)
-        self.node.destroy_node()

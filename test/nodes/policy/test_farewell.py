@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tools.faults.spinning import SpinningNode
 
 TOPIC = "/farewell/command"
 # Forks a process for each life, so that rclpy is imported once; a child ends at once after its farewell.
@@ -76,35 +77,19 @@ def load() -> Iterator[None]:
         loop.wait()
 
 
-class Drive:
+class Drive(SpinningNode):
     """A reliable subscriber as a robot's drive is, spinning in a thread; `speed[n]` is the newest of publisher n."""
 
     def __init__(self, context: Any) -> None:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
         from std_msgs.msg import Float64MultiArray
 
         self.speed: dict[int, float] = {}
-        self.node = rclpy.create_node("drive", context=context)
+        super().__init__(context, "drive")
         self.node.create_subscription(Float64MultiArray, TOPIC, self._on_command, 1)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._ended.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
+        self.spin()
 
     def _on_command(self, message: Any) -> None:
         self.speed[int(message.data[1])] = message.data[0]
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join(5.0)
-        self._executor.shutdown()
-        self.node.destroy_node()
 
 
 @pytest.mark.timeout(400)

@@ -4,7 +4,6 @@ The same node, no code of its own. Also the three command messages, field by fie
 """
 
 import array
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import parse_contract
+from tools.faults.spinning import SpinningNode
 
 JOINTS = [f"ur_{name}" for name in ("pan", "lift", "elbow", "wrist1", "wrist2", "wrist3")]
 CONTRACT = f"""
@@ -38,12 +38,10 @@ observations:
 """
 
 
-class Cell:
+class Cell(SpinningNode):
     """Publishes the cell's streams, with joints in another order than the contract's, and integrates velocities."""
 
     def __init__(self, context: Any) -> None:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import CompressedImage, JointState, PointCloud2
         from std_msgs.msg import Float64MultiArray
@@ -53,7 +51,7 @@ class Cell:
         self.commands: list[np.ndarray] = []
         self._picture = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
         self._points = random.uniform(-0.5, 0.5, (150, 3)).astype(np.float32)
-        self.node = rclpy.create_node("cell", context=context)
+        super().__init__(context, "cell")
         self._pubs = {
             kind: self.node.create_publisher(kind, topic, qos_profile_sensor_data)
             for kind, topic in (
@@ -63,15 +61,7 @@ class Cell:
         self.node.create_subscription(Float64MultiArray, "/forward_velocity_controller/commands", self._on_command, 50)
         self.node.create_timer(0.01, self._send_joints)
         self.node.create_timer(0.1, self._send_camera)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._ended.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        self.spin()
 
     def _on_command(self, message: Any) -> None:
         self.speed = np.array(message.data)
@@ -111,11 +101,6 @@ class Cell:
         while not condition():
             assert time.monotonic() < end, f"waited {timeout} s for {what}"
             time.sleep(0.01)
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join(5.0)
-        self.node.destroy_node()
 
 
 def test_six_axes_by_velocity_with_compressed_colour_and_an_odd_cloud(
