@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from difftop_ros.contract import Contract
-from difftop_ros.data.bags.check import SAMPLES, Offer, wanted_topics
+from difftop_ros.data.bags.check import MOST_DRIVERS, SAMPLES, Offer, sampled, wanted_topics
 from difftop_ros.data.bags.timing import Timing
 from difftop_ros.messages.types import header_stamp, ros_types
 from difftop_ros.nodes.topics import TopicFollower
@@ -29,6 +29,7 @@ def listen(contract: Contract, seconds: float) -> Offer:
     executor.add_node(node)
     wanted = wanted_topics(contract)
     raws: dict[str, list[tuple[int, bytes]]] = {topic: [] for topic in wanted}
+    counts: dict[tuple[str, frozenset[str]], int] = {}
     timings = {topic: Timing() for topic in wanted}
     stamped = {t: hasattr(ros_types(k)(), "header") for t, k in wanted.items()}
 
@@ -36,7 +37,9 @@ def listen(contract: Contract, seconds: float) -> Offer:
         timings[topic].received.append(now_ns)
         if stamped[topic]:
             timings[topic].stamps.append(header_stamp(raw))
-        if len(raws[topic]) < SAMPLES:
+        driver = (topic, sampled(wanted[topic], raw))
+        counts[driver] = counts.get(driver, 0) + 1
+        if counts[driver] <= SAMPLES and len(counts) <= MOST_DRIVERS:
             raws[topic].append((now_ns, raw))
 
     try:

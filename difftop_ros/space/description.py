@@ -103,6 +103,8 @@ def _hang(
     found: Description, below: dict[str, list[ElementTree.Element]], link: str, parent: int, pose: np.ndarray
 ) -> None:
     """Adds `link`, which stands at `pose` on the joint `parent`, and all that hangs on it."""
+    if link in found.frames:
+        raise ValueError(f"link '{link}' hangs on more than one joint, or in a circle")
     found.frames[link] = (parent, pose)
     for joint in below.get(link, ()):
         origin = joint.find("origin")

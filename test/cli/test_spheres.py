@@ -31,4 +31,7 @@ def test_what_cannot_be_covered_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert main([*words, "--count", "3"]) == 2
     assert "shapes; expected between 1 and the 3 spheres" in capsys.readouterr().err
     assert main(["contract", "spheres", str(tmp_path / "none.xml"), *words[3:]]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "none.xml").write_bytes(b"<mujoco><worldbody><body name='\xff'/></worldbody></mujoco>")
+    assert main(["contract", "spheres", str(tmp_path / "none.xml"), *words[3:]]) == 2
     assert "cannot be read by MuJoCo" in capsys.readouterr().err

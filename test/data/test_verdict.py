@@ -84,3 +84,26 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(
     assert full.returncode == 2 and "the same command goes on" in full.stderr and "Traceback" not in full.stderr
     assert not list((tmp_path / "data").rglob("*.partial"))
     assert main(words) == 0
+
+
+def test_another_drivers_joint_states_on_the_topic_are_no_finding(
+    tmp_path: Path, contract: Contract, kit: SimpleNamespace, episode: Callable[..., Any]
+) -> None:
+    """A gripper's driver, ten times as fast, before and between the arm's messages."""
+    from difftop_ros.data import open_bag
+    from difftop_ros.data.bags.check import check, offer_of_bag
+
+    entries = episode(steps=20)
+    for step in range(2000):
+        now = 99.9 + step / 1000
+        finger = kit.joint_state(kit.types, ["finger"], now, np.zeros(1))
+        entries.append(("/joint_states", "sensor_msgs/msg/JointState", round(now * 1e9), finger))
+    bag = kit.write_bag(tmp_path / "bag", sorted(entries, key=lambda entry: entry[2]))
+    with open_bag(bag) as opened:
+        offer = offer_of_bag(opened, contract)
+    assert {frozenset(message.name) for message in offer.samples["/joint_states"]} == {
+        frozenset(["a", "b"]), frozenset(["finger"])
+    }  # fmt: skip
+    for live in (False, True):
+        found = [finding for finding in check(contract, offer, live=live) if finding.subject == "joints"]
+        assert [finding.level for finding in found if "lacks" in finding.text] == []

@@ -5,22 +5,26 @@ Collecting the messages is done by those who call it; the same findings serve `c
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from difftop_ros.contract import Contract
+from difftop_ros.contract import Contract, JointStateObs, Observation
 from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.bags.timing import Timing, bag_timings
 from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.data.errors import BagError
 from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
+from difftop_ros.messages.joints import joint_names
 from difftop_ros.messages.pipeline import ObservationPipeline
 
-SAMPLES = 5  # messages of each topic that are decoded
+SAMPLES = 5  # messages of each topic, and of each driver's joints on it, that are decoded
+MOST_DRIVERS = 64  # of all topics, that samples are taken of
+JOINT_STATE = "sensor_msgs/msg/JointState"
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,12 @@ def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
     usable = [topic for topic in wanted if topic in kinds and not topic_finding(topic, wanted[topic], kinds)]
     picks = {t: set(np.linspace(0, bag.topics[t].count - 1, SAMPLES).astype(int).tolist()) for t in usable}
     seen = dict.fromkeys(usable, -1)
+    drivers: set[tuple[str, frozenset[str]]] = set()
     for topic, _, raw in bag.messages(usable):
         seen[topic] += 1
-        if seen[topic] in picks[topic]:
+        driver = (topic, sampled(wanted[topic], raw))
+        if seen[topic] in picks[topic] or (driver not in drivers and len(drivers) < MOST_DRIVERS):
+            drivers.add(driver)
             with suppress(BagError):  # counted by ingest, whose verdict it is
                 offer.samples.setdefault(topic, []).append(bag.deserialize(raw, topic))
     return offer
@@ -90,7 +97,7 @@ def _check_observation(
     timing = offer.timings[obs.topic]
     found = _check_timing(contract, key, timing, live)
     infos = [offer.samples.get(topic, []) for topic in pipeline.inputs[key][1:]]
-    for message in offer.samples.get(obs.topic, []) if all(infos) else []:
+    for message in _serving(obs, offer.samples.get(obs.topic, [])) if all(infos) else []:
         try:
             extra = {topic: samples[0] for topic, samples in zip(pipeline.inputs[key][1:], infos, strict=True)}
             pipeline.decode(key, {obs.topic: message, **extra})
@@ -102,6 +109,22 @@ def _check_observation(
         remark = f"; {contract.observations[key].remark}" if contract.observations[key].remark else ""
         found = [Finding("ok", key, text + _age_text(timing) + remark)]
     return found
+
+
+def _serving(obs: Observation, messages: list[Any]) -> list[Any]:
+    """Those of `messages` that are not another driver's; all of them where none is left."""
+    if not isinstance(obs, JointStateObs):
+        return messages
+    own = [message for message in messages if set(obs.sent_names) & set(getattr(message, "name", ()))]
+    return own or messages
+
+
+def sampled(kind: str, raw: bytes) -> frozenset[str]:
+    """What tells messages of one driver from those of another on its topic: the joints that a joint state names."""
+    try:
+        return joint_names(raw) if kind == JOINT_STATE else frozenset()
+    except (struct.error, UnicodeDecodeError):
+        return frozenset()
 
 
 def _age_text(timing: Timing) -> str:

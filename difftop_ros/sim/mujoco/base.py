@@ -23,6 +23,7 @@ def load_model(path: str | os.PathLike[str], shapes: Sequence[AnyShape] = ()) ->
     if not file.is_file():
         raise SimError(f"the model '{file}' does not exist; give the path of an MJCF (.xml) file")
     try:
+        file.read_text(encoding="utf-8")  # names of other bytes could not be asked for
         if not shapes:
             return mujoco.MjModel.from_xml_path(str(file))
         spec = mujoco.MjSpec.from_file(str(file))

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.mujoco.base import load_model
 from difftop_ros.sim.mujoco.camera import CameraRenderer
 
 SAMPLES = 4000  # per shape; their gaps are below the centimetre on a robot's links
@@ -143,10 +144,7 @@ def cover(path: str | Path, count: int = 48, skip: tuple[str, ...] = ()) -> dict
     Links that no joint moves are left out, and those in `skip`. Raises SimError for a description that cannot be read,
     has no shapes, or has more of them than `count`.
     """
-    try:
-        model = mujoco.MjModel.from_xml_path(str(path))
-    except ValueError as error:
-        raise SimError(f"{path} cannot be read by MuJoCo: {' '.join(str(error).split())}") from None
+    model = load_model(path)
     rng = np.random.default_rng(0)
     parts: list[_Covered] = []
     solid = [g for g in range(model.ngeom) if model.geom_contype[g] or model.geom_conaffinity[g]]
