@@ -134,13 +134,16 @@ def by_name(message: Any, field: str, names: list[str], where: str) -> np.ndarra
 
 
 def indices(present: list[str], names: list[str], where: str) -> list[int]:
-    """Where each of `names` stands in `present`. Raises ObservationError naming those that do not."""
+    """Where each of `names` stands in `present`. Raises ObservationError naming those that do not, or do twice."""
     lacking = [name for name in names if name not in present]
     if lacking:
         shown = ", ".join(f"'{name}'" for name in lacking)
         raise ObservationError(
             f"{where} lacks {shown}; the contract expects {len(names)} joints: {names}; start the driver of each"
         )
+    if len(set(present)) < len(present) and any(present.count(name) > 1 for name in names):
+        twice = [name for name in names if present.count(name) > 1]
+        raise ObservationError(f"{where} names {twice} more than once; correct its driver")
     return [present.index(name) for name in names]
 
 

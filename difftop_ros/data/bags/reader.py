@@ -25,6 +25,8 @@ from difftop_ros.data.bags.definitions import MessageTypes, message_types
 from difftop_ros.data.bags.salvage import SalvageReader
 from difftop_ros.data.bags.topics import TopicInfo, topic_finding
 from difftop_ros.data.errors import BagError
+from difftop_ros.errors import UserError
+from difftop_ros.plain_yaml import read_yaml
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 EPISODE_FILE = "episode.json"
@@ -211,6 +213,8 @@ def _open(path: Path, files: list[Path], described: bool) -> Bag:
             altered = [file.name for file, found in checked if found.altered]
             if altered:
                 bag.salvaged = f"bag '{path}' is not as it was written: the checksum of {altered} does not fit"
+            if described and (lacking := _lacking(path, bag.message_count)):
+                bag.salvaged, bag.cut = "; ".join(filter(None, [bag.salvaged, lacking])), True
             if bag.message_count or not files:
                 return bag
             # A summary may leave its channels out; they are in the file all the same.
@@ -242,6 +246,20 @@ def _around_damage(path: Path, files: list[Path], checked: list[tuple[Path, Mcap
 def _recovered(reader: SalvageReader) -> str:
     count = sum(info.count for info in reader.topics.values())
     return f"{count} messages on {len(reader.topics)} topics were recovered"
+
+
+def _lacking(path: Path, count: int) -> str:
+    """What metadata.yaml names and the folder does not have, as a sentence; '' where it is as told or tells nothing."""
+    try:
+        data = read_yaml(path / "metadata.yaml", "metadata", BagError).data
+        told = data["rosbag2_bagfile_information"]
+        missing = [name for name in told["relative_file_paths"] if not (path / Path(name).name).is_file()]
+        more = int(told["message_count"]) - count
+    except (UserError, LookupError, TypeError, ValueError, OSError):
+        return ""
+    if missing:
+        return f"bag '{path}' lacks {missing}, which its metadata.yaml names: copy the whole folder"
+    return f"bag '{path}' lacks {more} of the messages that its metadata.yaml counts" if more > 0 else ""
 
 
 def _compressed(path: Path) -> bool:

@@ -20,7 +20,7 @@ from difftop_ros.data.bags.liveness import stopped_before
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
-from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around
+from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around, remarks
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
 from difftop_ros.data.episodes.trajectories import WayPoints, set_points
 from difftop_ros.data.errors import BagError, DatasetError
@@ -118,6 +118,7 @@ class _BagIngest:
         self._bad: set[tuple[str, int]] = set()
         self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
         self._positions: dict[str, dict[str, list[tuple[int, float]]]] = {}  # topic -> joint -> (stamp, reading)
+        self._readings: dict[str, dict[str, np.ndarray]] = {}  # topic -> joint -> (n, 2) of stamp and reading
         self._counted: dict[str, np.ndarray] = {}  # continuous joint -> (n, 2) of stamp and angle, whole turns counted
         shared = shared_topics(self.contract.observations)
         self._slots = {slot(topic, key): topic for topic, by_key in shared.items() for key in by_key}
@@ -228,7 +229,9 @@ class _BagIngest:
         last = max(int(stream.stamps[-1]) for stream in streams.values()) + round(held_s * 1e9)
         period = round(1e9 / self.contract.control_rate_hz)
         told_at, told = set_points(commanded_at.stamps, sent, last, period)
-        return streams, told_at, self._next_to_measured(told_at, told), success
+        told = self._next_to_measured(told_at, told)
+        self.result.notes += remarks(self.contract, told_at, told, self._readings)
+        return streams, told_at, told, success
 
     def _next_to_measured(self, stamps: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Positions (m, A) commanded at `stamps` (m,): those of continuous joints by the turns that were measured."""
@@ -301,7 +304,7 @@ class _BagIngest:
     def _check_positions(self) -> None:
         metres = [joint.name for joint in self.contract.command.joints if joint.unit == "m"]
         for topic, found in self._positions.items():
-            readings = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
+            readings = self._readings[topic] = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
             check_degrees(self.contract, topic, readings)
             check_wrap_around(topic, readings, metres)
             for name in self.contract.continuous & readings.keys():

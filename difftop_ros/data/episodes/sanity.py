@@ -15,6 +15,8 @@ from difftop_ros.data.errors import BagError
 # Time that a command may be under way, or lie ahead in a trajectory, without another clock being the reason.
 COMMAND_DELAY_NS = 250_000_000
 FAR_OUTSIDE = 2.0  # of a joint's range: what lies further beyond its limits is no position in the contract's unit
+FROZEN_NS = 1_000_000_000  # for which readings that do not change at all are odd
+FROZEN_SHARE, FROZEN_BY = 0.02, 0.2  # of a joint's range, and of what is commanded in all, that commands move meanwhile
 PARTS = 10  # of a recording, looked at one by one for a clock that steps
 
 
@@ -81,6 +83,47 @@ def check_degrees(contract: Contract, topic: str, positions: Mapping[str, np.nda
                 f"to {high:g} {joint.unit}, from {begin:.1f} s on{hint} Correct the driver's unit or the contract's "
                 "limits"
             )
+
+
+def remarks(
+    contract: Contract, stamps: np.ndarray, commands: np.ndarray, positions: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[str]:
+    """What is odd but may be meant, a sentence each: commands beyond limits, positions that stand while told to move.
+
+    stamps (m,) [ns] of commands (m, A); positions: topic -> joint -> (n, 2) as above.
+    """
+    low, high = (np.array(side) for side in contract.command.bounds())
+    outside = (commands < low - 1e-6 * (high - low)) | (commands > high + 1e-6 * (high - low))
+    found = []
+    if outside.any():
+        names = [name for name, bad in zip(contract.command.joint_names, outside.any(0), strict=True) if bad]
+        farthest = commands[outside][np.abs(commands[outside]).argmax()]
+        found.append(
+            f"{outside.any(1).sum()} of {len(commands)} commands on '{contract.command.topic}' go beyond the limits of "
+            f"{names}, as far as {farthest:.4g}: correct the contract's limits"
+        )
+    if contract.command.mode != "position":
+        return found
+    moving = np.ptp(commands, axis=0) > FROZEN_SHARE * (high - low) if len(commands) else np.zeros(0, bool)
+    names = [name for name, moves in zip(contract.command.joint_names, moving, strict=True) if moves]
+    for topic, readings in positions.items():
+        for name in names:
+            if name in readings and (still := _frozen(readings[name], stamps, commands[:, names.index(name)])):
+                found.append(f"'{name}' on '{topic}' reads the same to the last bit {still} while commands moved it")
+                break
+    return found
+
+
+def _frozen(readings: np.ndarray, stamps: np.ndarray, commands: np.ndarray) -> str:
+    """When readings (n, 2) stood still to the last bit for long, though `commands` (m,) [unit] moved; '' if never."""
+    times, values = readings.T
+    change = np.flatnonzero(np.diff(values)) + 1
+    begins, ends = np.concatenate([[0], change]), np.concatenate([change, [len(values)]]) - 1
+    for first, last in zip(begins.tolist(), ends.tolist(), strict=True):
+        within = commands[(stamps >= times[first]) & (stamps <= times[last])]
+        if times[last] - times[first] >= FROZEN_NS and within.size and np.ptp(within) > FROZEN_BY * np.ptp(commands):
+            return f"from {(times[first] - times[0]) / 1e9:.1f} to {(times[last] - times[0]) / 1e9:.1f} s"
+    return ""
 
 
 def check_wrap_around(topic: str, positions: Mapping[str, np.ndarray], metres: Sequence[str]) -> None:
