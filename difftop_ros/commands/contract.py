@@ -25,6 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live")
     check.add_argument("--namespace", default="/", help="with --live: the robot's namespace")
     check.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
+    init = jobs.add_parser("init", help="propose one from a bag or a running robot, to be looked over")
+    source = init.add_mutually_exclusive_group(required=True)
+    source.add_argument("--live", action="store_true", help="from the running robot and its controllers")
+    source.add_argument("--bag", help="from a recording with the robot's joint states, commands and cameras")
+    init.add_argument("--out", required=True, type=Path, help="YAML to write; a file that is there is kept")
+    init.add_argument("--command", default="", metavar="TOPIC", help="command on this topic (default: the likeliest)")
+    init.add_argument("--name", default="", help="name of the contract (default: that of the file)")
+    init.add_argument("--seconds", type=float, default=3.0, help="how long to listen with --live")
+    init.add_argument("--local", action="store_true", help="with --live: this machine's topics only")
     spheres = jobs.add_parser("spheres", help="cover a robot's shapes by spheres, for costs that keep it from touching")
     spheres.add_argument("file", help="the robot's description: URDF or MJCF")
     spheres.add_argument("--count", type=int, default=48, help="spheres in all; more fit closer and take longer")
@@ -40,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0 when all is well, 1 when the comparison found errors."""
-    if args.job == "spheres":
-        return _spheres(args)
+    if args.job in ("spheres", "init"):
+        return {"spheres": _spheres, "init": _init}[args.job](args)
     from difftop_ros.contract import load_contract
 
     contract = load_contract(args.file)
@@ -68,6 +77,33 @@ def run(args: argparse.Namespace) -> int:
     findings = check_bag(args.bag, contract, offer) if args.bag else check(contract, offer, live=True)
     print_table([vars(finding) for finding in ranked(findings)])
     return int(worst(findings) in (("error", "warning") if args.strict else ("error",)))
+
+
+def _init(args: argparse.Namespace) -> int:
+    from difftop_ros.contract import parse_contract
+    from difftop_ros.data.proposal.offer import shown_by_bag
+    from difftop_ros.data.proposal.write import LOOK, propose
+    from difftop_ros.errors import UserError
+
+    if args.out.exists():
+        raise UserError(f"--out '{args.out}' is there already; give another name, or remove it")
+    if args.bag:
+        from difftop_ros.data.bags.reader import open_bag
+
+        with open_bag(args.bag) as bag:
+            shown, source = shown_by_bag(bag), f"the bag '{bag.name}'"
+    else:
+        from difftop_ros.nodes import environment as ros_env
+
+        ros_env.prepare(local_only=args.local)
+        from difftop_ros.nodes.listening import overhear
+
+        shown, source = overhear(args.seconds), "a running robot"
+    text = propose(shown, args.name or args.out.stem, source, args.command)
+    write_whole(args.out, text)
+    print(describe(parse_contract(text)))
+    print(f"{args.out}: {text.count(LOOK) - 1} places say '{LOOK}'; take out the cameras that the policy need not see")
+    return 0
 
 
 def describe(contract: Any) -> str:
