@@ -31,6 +31,8 @@ EXTRAS = {
     # Meta-World's 50 tasks (it forgets to declare packaging), and data sets of robomimic.
     "metaworld": ["metaworld", "gymnasium", "packaging"],
     "datasets": ["h5py"],
+    # Data sets of LeRobot, written and read without LeRobot.
+    "lerobot": ["pyarrow", "imageio-ffmpeg"],
     # Training, with plots of it.
     "train": ["lightning", "tensorboard", "matplotlib"],
     # Noise schedules, on the robot too: for diffusion policies and diffusion bases.

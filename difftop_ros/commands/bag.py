@@ -25,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest.add_argument("--strict", action="store_true", help="exit with 2 if anything is left out of any bag")
     convert = jobs.add_parser("convert", help="make a dataset for training of other people's demonstrations")
     convert.add_argument(
-        "file", help="robomimic's .hdf5 file, or a .zarr folder of DP3 or Diffusion Policy, or its .zip"
+        "file",
+        help="robomimic's .hdf5 file, a .zarr folder of DP3 or Diffusion Policy or its .zip, or a folder of LeRobot's",
     )
     convert.add_argument(
-        "--from", dest="kind", choices=["robomimic", "dp3"], help="layout (default: by the file's name)"
+        "--from", dest="kind", choices=["robomimic", "dp3", "lerobot"], help="layout (default: by the file's name)"
     )
     convert.add_argument("--contract", required=True, help="contract that says what the numbers are to become")
     convert.add_argument(
@@ -42,25 +43,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where an observation is in the file, KEY+KEY joins several; may be repeated (default: by usual names)",
     )
 
+    export = jobs.add_parser("export", help="write a dataset of 'difftop bag ingest' in another layout")
+    export.add_argument("dataset", help="folder of the dataset")
+    export.add_argument("--lerobot", required=True, metavar="OUT", help="folder to write, as LeRobotDataset v3.0")
+    export.add_argument("--task", default="", help="what is done in it, in words (default: the contract's name)")
+    export.add_argument("--include-failures", action="store_true", help="episodes marked as failed, too")
+    take = jobs.add_parser("import", help="make a dataset for training of one in another layout")
+    take.add_argument("--lerobot", required=True, metavar="IN", help="folder of a LeRobotDataset v3.0")
+    take.add_argument("--contract", help="robot contract (default: the one in it, if difftop exported it)")
+    take.add_argument("--out", required=True, help="folder of the dataset; episodes already in it are not read again")
+    take.add_argument("--key", action="append", default=[], metavar="OBSERVATION=KEY", help="as of 'bag convert'")
+
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0; 1 when --contract finds errors in the bag."""
-    return {"inspect": _inspect, "ingest": _ingest, "convert": _convert}[args.job](args)
+    jobs = {"inspect": _inspect, "ingest": _ingest, "convert": _convert, "export": _export, "import": _import}
+    return jobs[args.job](args)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from difftop_ros.data import EpisodeDataset
+    from difftop_ros.data.lerobot.export import export
+
+    dataset = EpisodeDataset(args.dataset, include_failures=args.include_failures)
+    info = export(dataset, Path(args.lerobot), args.task or dataset.contract.name)
+    print(f"{args.lerobot}: {info['total_episodes']} episodes, {info['total_frames']} steps, {list(info['features'])}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from difftop_ros.contract import load_contract
+    from difftop_ros.data.lerobot.read import contract_of
+    from difftop_ros.errors import UserError
+
+    folder = Path(args.lerobot)
+    contract = load_contract(args.contract) if args.contract else contract_of(folder)
+    if contract is None:
+        raise UserError(f"'{folder}' says nothing of the robot's contract; write one and give it by --contract")
+    print_report(convert_from(folder, "lerobot", contract, args))
+    return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
+
+    path = Path(args.file)
+    usual = (
+        "robomimic" if path.suffix in (".hdf5", ".h5") else "lerobot" if (path / "meta/info.json").is_file() else "dp3"
+    )
+    print_report(convert_from(path, args.kind or usual, load_contract(args.contract), args))
+    return 0
+
+
+def convert_from(path: Path, kind: str, contract: Any, args: argparse.Namespace) -> Any:
+    """The report of a conversion. UserError for a --key that is none."""
     from difftop_ros.data.episodes.convert import convert
     from difftop_ros.errors import UserError
 
-    kind = args.kind or ("robomimic" if Path(args.file).suffix in (".hdf5", ".h5") else "dp3")
     pairs = [word.partition("=") for word in args.key]
     wrong = [name + equals for name, equals, key in pairs if not (name and equals and key)]
     if wrong:
         raise UserError(f"--key is '{wrong[0]}'; write OBSERVATION=KEY, such as joints=robot0_eef_pos")
     keys = {name: key for name, _, key in pairs}
-    print_report(convert(args.file, kind, load_contract(args.contract), args.out, keys=keys))
-    return 0
+    return convert(path, kind, contract, args.out, keys=keys)
 
 
 def _inspect(args: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def convert(
     keys: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Make (or bring up to date) the dataset in `out_dir` from a file of `kind` 'robomimic' or 'dp3'.
+    """Make (or bring up to date) the dataset in `out_dir` from a file of `kind` 'robomimic', 'dp3' or 'lerobot'.
 
     keys: observation -> key in the file, several joined by '+' along the last axis; what is left out is found by name.
     An episode converted before is taken from the cache. Raises DatasetError when the file cannot be read, an
@@ -117,7 +117,7 @@ def _convert_cached(
     result = BagResult(f"{source.path}:{name}")
     try:
         with whole(folder) as beside:
-            _Conversion(source.path, source.episode(name), contract, keys, beside, result, first).run()
+            _Conversion(source, name, contract, keys, beside, result, first).run()
             result.save(beside, folder)
     except DatasetError as error:
         return BagResult(result.bag, "skipped", str(error), notes=result.notes)
@@ -128,11 +128,12 @@ class _Conversion:
     """One episode to one or more episode folders; steps with numbers that are not finite split it."""
 
     def __init__(
-        self, path: Path, episode: RawEpisode, contract: Contract, keys: dict[str, list[str]], folder: Path,
+        self, source: Source, name: str, contract: Contract, keys: dict[str, list[str]], folder: Path,
         result: BagResult, first: int,
     ) -> None:  # fmt: skip
-        self.episode, self.contract, self.keys, self.folder, self.result = episode, contract, keys, folder, result
-        self.where = f"'{path}', episode '{episode.name}'"
+        self.episode, self.contract, self.keys = source.episode(name), contract, keys
+        self.folder, self.result, self._finished = folder, result, source.finished
+        self.where = f"'{source.path}', episode '{name}'"
         self._period_ns, self._first = 1e9 / contract.rate_hz, first
         self._spec = {
             **ObservationPipeline(contract).spec,
@@ -205,7 +206,8 @@ class _Conversion:
             obs = self.contract.observations[name]
             words = "+".join(self.keys[name])
             try:
-                frames[name] = MAKERS.get(obs.kind, _numbers)(parts, obs)
+                made = parts[0] if self._finished else MAKERS.get(obs.kind, _numbers)(parts, obs)
+                frames[name] = made.astype(obs.dtype, copy=False)
             except ObservationError as error:
                 return {}, f"{self.where}, step {step}, key '{words}': {error}"
             expected = self._spec[name][0]

@@ -40,7 +40,12 @@ class RawEpisode:
 
 
 class Source:
-    """An open file with `names` of episodes; `episode(name)` raises DatasetError for one that cannot be used."""
+    """An open file with `names` of episodes; `episode(name)` raises DatasetError for one that cannot be used.
+
+    finished: its arrays are frames as the contract makes them already, under the observations' names.
+    """
+
+    finished = False
 
     def __init__(self, path: Path, names: list[str], episode: Callable[[str], RawEpisode], close: Callable[[], None]):
         self.path, self.names, self.episode, self.close = path, names, episode, close
@@ -120,7 +125,15 @@ def open_zarr(path: Path) -> Source:
     return Source(path, [f"episode_{i}" for i in range(ends.size)], episode, lambda: None)
 
 
-SOURCES: dict[str, Callable[[Path], Source]] = {"robomimic": open_robomimic, "dp3": open_zarr}
+def _open_lerobot(path: Path) -> Source:
+    from difftop_ros.data.lerobot.read import open_lerobot
+
+    return open_lerobot(path)
+
+
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "robomimic": open_robomimic, "dp3": open_zarr, "lerobot": _open_lerobot,
+}  # fmt: skip
 
 
 def _numbers(name: str) -> list[int | str]:
