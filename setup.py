@@ -28,6 +28,8 @@ EXTRAS = {
     "sim": ["mujoco", "gymnasium", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
     # A second engine: Drake simulates the world that is written for Gazebo (100 MB).
     "drake": ["drake"],
+    # The stage for Isaac Sim, made and checked without it.
+    "isaac": ["usd-core"],
     # Meta-World's 50 tasks (it forgets to declare packaging), and data sets of robomimic.
     "metaworld": ["metaworld", "gymnasium", "packaging"],
     "datasets": ["h5py"],

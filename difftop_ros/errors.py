@@ -5,7 +5,7 @@ import importlib.util
 # packages that not every machine needs -> the extra of setup.py that brings them
 EXTRAS = {
     "mujoco": "sim", "gymnasium": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train",
-    "matplotlib": "train", "rclpy": "ros", "diffusers": "diffusion", "pydrake": "drake",
+    "matplotlib": "train", "rclpy": "ros", "diffusers": "diffusion", "pydrake": "drake", "pxr": "isaac",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ DISTRIBUTION = {
     "pydantic_core": "pydantic",
     "theseus": "theseus-ai",
     "pydrake": "drake",
+    "pxr": "usd-core",
 }
 OURS = {"difftop_ros", "benchmarks", "tools", *(path.stem for path in (ROOT / "test/support").glob("*.py"))}
 # Part of ROS 2 itself: from the wheels in the extra [ros], or from the ROS 2 installation.
