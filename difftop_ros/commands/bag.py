@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("--columns", type=int, default=8, help="pictures in a row of the strip")
     ingest = jobs.add_parser("ingest", help="synchronise bags by a contract into a dataset for training")
     ingest.add_argument("bags", nargs="+", help="bags, or folders of bags")
-    ingest.add_argument("--contract", help="robot contract (default: the demo's, config/panda_table.yaml)")
+    ingest.add_argument("--contract", help="robot contract (default: the bags' own, else the demo's)")
     ingest.add_argument("--out", required=True, help="folder of the dataset; bags already in it are not read again")
     ingest.add_argument("--strict", action="store_true", help="exit with 2 if anything is left out of any bag")
     convert = jobs.add_parser("convert", help="make a dataset for training of other people's demonstrations")
@@ -152,12 +152,11 @@ def _pairs(bag: Path, contract: Any) -> list[Any]:
 
 
 def _ingest(args: argparse.Namespace) -> int:
-    from difftop_ros.contract import load_contract
     from difftop_ros.data import find_bags, ingest
-    from difftop_ros.paths import share_path
+    from difftop_ros.data.bags.described import chosen_contract
 
-    contract = load_contract(args.contract or share_path("config/panda_table.yaml"))
     bags = find_bags(args.bags)
+    contract = chosen_contract(args.contract, bags)
     with StatusLine() as line:
         report = ingest(
             bags,

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from difftop_ros.commands.console import ProgressLine
 from difftop_ros.commands.signals import EndSignals
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.description = DESCRIPTION
     parser.add_argument("--bags", nargs="+", default=[], type=Path, help="rosbag2 folders, or folders of them")
-    parser.add_argument("--contract", type=Path, help="robot contract (default: the demo's, config/panda_table.yaml)")
+    parser.add_argument("--contract", type=Path, help="robot contract (default: the bags' or the dataset's own)")
     parser.add_argument("--out", required=True, type=Path, help="model folder to write")
     parser.add_argument(
         "--dataset",
@@ -46,14 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; returns 0 when the model folder is complete, 130 when a signal ended it before."""
-    from difftop_ros.contract import load_contract
     from difftop_ros.learning.run import TrainingJob, run_training
     from difftop_ros.learning.settings import TrainSettings
-    from difftop_ros.paths import share_path
 
     job = TrainingJob(
         bags=tuple(args.bags),
-        contract=load_contract(args.contract or share_path("config/panda_table.yaml")),
+        contract=_contract(args),
         out=args.out,
         settings=TrainSettings.from_values(vars(args)),
         dataset=args.dataset,
@@ -72,3 +71,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stopped}; the same command goes on from there", file=sys.stderr)
         return 130
     return 0
+
+
+def _contract(args: argparse.Namespace) -> Any:
+    """The one that is given, else that of the dataset or the bags."""
+    from difftop_ros.contract import parse_contract
+    from difftop_ros.data.bags.described import chosen_contract
+    from difftop_ros.data.episodes.store import read_head
+
+    if args.dataset and not (args.contract or args.bags):
+        return parse_contract(read_head(args.dataset)["contract"], str(args.dataset))
+    return chosen_contract(args.contract, args.bags)

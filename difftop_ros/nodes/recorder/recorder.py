@@ -30,7 +30,7 @@ class Recorder:
         """out: folder of the bags; name: their common name, default the contract's; extra: topics to add if present."""
         from difftop_ros.nodes.topics import TopicFollower
 
-        self._sha256 = contract.sha256  # of the contract as written, whatever the namespace
+        self._as_written = contract  # whatever the namespace
         contract = contract.in_namespace(node.get_namespace())
         self.node, self.contract, self.out = node, contract, out
         self._name, self._compress = name or contract.name, compress
@@ -108,7 +108,9 @@ class Recorder:
             findings = self.findings()
             if findings:
                 raise RecorderError("; ".join(findings))
-            head = {"contract": self.contract.name, "contract_sha256": self._sha256, **attributes}
+            written = self._as_written
+            head = {"contract": written.name, "contract_sha256": written.sha256, **attributes}
+            head["contract_as_recorded"] = written.to_dict()
             folder = next_folder(self.out, self._name)
             bag = EpisodeBag(folder, head, self._definitions, compress=self._compress)
             self._failure = ""
