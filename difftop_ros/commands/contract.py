@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def _init(args: argparse.Namespace) -> int:
         from difftop_ros.nodes.listening import overhear
 
         shown, source = overhear(args.seconds), "a running robot"
+        _tell_if_alone(shown.kinds)
     text = propose(shown, args.name or args.out.stem, source, args.command)
     write_whole(args.out, text)
     print(describe(parse_contract(text)))
@@ -148,4 +150,13 @@ def _offer(args: argparse.Namespace, contract: Any) -> Any:
     ros_env.prepare(local_only=args.local)
     from difftop_ros.nodes.listening import listen
 
-    return listen(contract, args.seconds)
+    offer = listen(contract, args.seconds)
+    _tell_if_alone(offer.kinds)
+    return offer
+
+
+def _tell_if_alone(topics: Iterable[str]) -> None:
+    from difftop_ros.nodes.environment import alone
+
+    if hint := alone(topics):
+        print(f"note: {hint}")

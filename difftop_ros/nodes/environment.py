@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from difftop_ros.errors import UserError
@@ -59,6 +59,17 @@ def prepare(*, local_only: bool = False, messages: bool = True) -> None:
     _require("rclpy", "ROS 2's Python library rclpy")
     if messages:
         _require("difftop_ros.msg", "difftop_ros's generated messages")
+
+
+def alone(topics: Iterable[str]) -> str:
+    """What may be wrong where the graph has no `topics` but those of every node; '' where somebody else is in it."""
+    if set(topics) - {"/parameter_events", "/rosout"}:
+        return ""
+    domain, reach = os.environ.get("ROS_DOMAIN_ID", "0"), os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    return (
+        f"nobody is heard in ROS domain {domain} (ROS_DOMAIN_ID) within discovery range {reach}: is the robot in "
+        "another domain, on another machine while --local was given, or does the network keep multicast out?"
+    )
 
 
 def _require(module: str, what: str) -> None:

@@ -183,3 +183,12 @@ def test_a_running_robot_tells_its_controllers_joints(arm: Arm, tmp_path: Path) 
     assert contract.command.joint_names == ["lift", "pan"]  # the controller's order
     assert contract.command.joints[0].position == (-1.5, 2.5)
     assert contract.observations["joints"].topic == "/joint_states" and contract.clock == "header"
+
+
+def test_an_empty_graph_is_told_with_its_domain(
+    ros_domain: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed in this environment")
+    with pytest.raises(UserError, match="no topic of commands"):
+        run("init", "--live", "--local", "--seconds", "0.1", "--out", tmp_path / "x.yaml")
+    assert f"nobody is heard in ROS domain {ros_domain} (ROS_DOMAIN_ID)" in capsys.readouterr().out
