@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from difftop_ros.data import EpisodeDataset
-    from difftop_ros.data.lerobot.export import export
+    from difftop_ros.data.episodes.lerobot.export import export
 
     dataset = EpisodeDataset(args.dataset, include_failures=args.include_failures)
     info = export(dataset, Path(args.lerobot), args.task or dataset.contract.name)
@@ -73,7 +73,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.data.lerobot.read import contract_of
+    from difftop_ros.data.episodes.lerobot.read import contract_of
     from difftop_ros.errors import UserError
 
     folder = Path(args.lerobot)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import CloudObs, Contract, ImageObs, Observation
+from difftop_ros.data.episodes.lerobot.read import open_lerobot
 from difftop_ros.data.episodes.report import BagResult, IngestReport
-from difftop_ros.data.episodes.sources import SOURCES, RawEpisode, Source
+from difftop_ros.data.episodes.sources import RawEpisode, Source, open_robomimic, open_zarr
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
 from difftop_ros.data.errors import DatasetError
 from difftop_ros.files import whole
@@ -33,6 +34,9 @@ USUAL = {
     "image": ("img", "image", "agentview_image"),
     "cloud": ("point_cloud",),
 }
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "robomimic": open_robomimic, "dp3": open_zarr, "lerobot": open_lerobot,
+}  # fmt: skip
 READ = 64  # steps read from the file at a time
 Progress = Callable[[int, int, BagResult], None]
 

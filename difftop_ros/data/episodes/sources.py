@@ -125,17 +125,6 @@ def open_zarr(path: Path) -> Source:
     return Source(path, [f"episode_{i}" for i in range(ends.size)], episode, lambda: None)
 
 
-def _open_lerobot(path: Path) -> Source:
-    from difftop_ros.data.lerobot.read import open_lerobot
-
-    return open_lerobot(path)
-
-
-SOURCES: dict[str, Callable[[Path], Source]] = {
-    "robomimic": open_robomimic, "dp3": open_zarr, "lerobot": _open_lerobot,
-}  # fmt: skip
-
-
 def _numbers(name: str) -> list[int | str]:
     """demo_10 after demo_9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -140,7 +140,7 @@ def test_the_layout_is_lerobots(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_files_end_where_they_are_full(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("difftop_ros.data.lerobot.export.FILE_STEPS", 50)
+    monkeypatch.setattr("difftop_ros.data.episodes.lerobot.export.FILE_STEPS", 50)
     run("export", dataset, "--lerobot", tmp_path / "out")
     assert len(list((tmp_path / "out").glob("data/*/*.parquet"))) == 2
     assert len(list((tmp_path / "out").glob("videos/*/*/*.mp4"))) == 2

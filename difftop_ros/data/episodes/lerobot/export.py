@@ -9,10 +9,10 @@ import numpy as np
 
 from difftop_ros.contract import Contract
 from difftop_ros.data.episodes.dataset import Episode, EpisodeDataset
+from difftop_ros.data.episodes.lerobot import layout
+from difftop_ros.data.episodes.lerobot.video import CODEC, VideoWriter
 from difftop_ros.data.episodes.store import ACTION as OUR_ACTION
 from difftop_ros.data.errors import DatasetError
-from difftop_ros.data.lerobot import layout
-from difftop_ros.data.lerobot.video import CODEC, VideoWriter
 from difftop_ros.files import whole, write_json, write_whole
 
 FILE_STEPS = 20_000  # of a file of data or video, at least

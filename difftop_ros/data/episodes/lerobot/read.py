@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract, parse_contract
+from difftop_ros.data.episodes.lerobot import layout
+from difftop_ros.data.episodes.lerobot.video import VideoReader
 from difftop_ros.data.episodes.sources import RawEpisode, Source
 from difftop_ros.data.errors import DatasetError
-from difftop_ros.data.lerobot import layout
-from difftop_ros.data.lerobot.video import VideoReader
 
 
 def contract_of(root: Path) -> Contract | None:
