@@ -56,12 +56,19 @@ class StreamBuffers:
     """
 
     def __init__(
-        self, topics: dict[str, str], unstamped: Collection[str], span_s: float, contract: Contract | None = None
+        self,
+        topics: dict[str, str],
+        unstamped: Collection[str],
+        span_s: float,
+        contract: Contract | None = None,
+        ahead_ns: int = FUTURE_LIMIT_NS,
     ) -> None:
         """topics: topic -> type; unstamped: those whose messages count from when they come (Contract.unstamped).
 
-        contract: what its observations say of sizes, joints and messages that may be sent once is respected.
+        contract: what its observations say of sizes, joints and messages that may be sent once is respected. ahead_ns:
+        how far ahead of now a stamp may lie [ns].
         """
+        self._ahead_ns = ahead_ns
         self.topics, self._unstamped, self._span_ns = topics, frozenset(unstamped), round(span_s * 1e9)
         self._lock = threading.Lock()
         # What is kept, by topic; and by slot too, where observations need messages of their own on one topic.
@@ -223,7 +230,7 @@ class StreamBuffers:
                 raise ObservationError(f"observation '{key}': {fault}")
             of_each = (self.newest(self._name(key, topic)) for topic in obs.streams)
             newest = min(of_each, key=lambda m: m.stamp_ns if m else 0)
-            if newest is not None and newest.stamp_ns - now_ns > FUTURE_LIMIT_NS:
+            if newest is not None and newest.stamp_ns - now_ns > self._ahead_ns:
                 ahead_s = round((newest.stamp_ns - now_ns) / 1e9, 3)
                 ahead = ahead or (
                     f"observation '{key}': '{obs.topic}' is stamped {ahead_s} s ahead of now; the clocks differ: set "

@@ -12,7 +12,7 @@ from difftop_ros.errors import UserError
 from tools.fuzz import run, targets
 from tools.fuzz.__main__ import main
 
-SLICE = {"contract": 200, "config": 300, "training": 200, "spheres": 300, "costs": 60, "robot": 150, "model": 100,
+SLICE = {"contract": 150, "config": 300, "training": 100, "spheres": 300, "costs": 60, "robot": 80, "model": 100,
          "messages": 300, "streams": 300, "commands": 500, "plans": 300, "bags": 150, "marks": 30, "dataset": 150,
          "parameters": 500}  # fmt: skip
 

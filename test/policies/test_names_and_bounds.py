@@ -14,7 +14,7 @@ from torch import nn
 from difftop_ros.contract import ContractError, parse_contract
 from difftop_ros.policies import Policy, load_policy
 
-AWKWARD = ["values", "training", "forward", "type", "state_dict", "net", "fuse", "T_destination", "x-1", "mean_a"]
+AWKWARD = ["values", "training", "forward", "x-1", "mean_a"]
 
 
 def renamed(text: str, joints: str, cloud: str) -> str:

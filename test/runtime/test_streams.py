@@ -99,6 +99,16 @@ def test_garbage_and_stamps_ahead_are_a_fault_until_a_good_message(contract: Con
     buffers.refuse_stale(contract, 10 * S)
 
 
+def test_how_far_ahead_a_stamp_may_lie_can_be_said(contract: Contract) -> None:
+    patient = StreamBuffers(TOPICS, (), 1.0, contract, ahead_ns=400 * MS)
+    for topic in TOPICS:
+        patient.push(topic, bare(10 * S + 300 * MS), 10 * S)
+    patient.refuse_stale(contract, 10 * S)
+    patient.push("/depth", bare(10 * S + 410 * MS), 10 * S)
+    with pytest.raises(ObservationError, match=r"stamped 0.41 s ahead of now"):
+        patient.refuse_stale(contract, 10 * S)
+
+
 def test_what_is_sent_once_serves_for_ever_and_delays_nothing(contract: Contract) -> None:
     buffers = StreamBuffers(TOPICS, (), 1.0, contract)
     buffers.push("/info", bare(3600 * S), S)

@@ -100,15 +100,20 @@ class CommandPublisher:
 class Connections:
     """Everything that is subscribed to and published while the node is configured; `close` ends it."""
 
-    def __init__(self, node: Any, contract: Contract, source: SystemTime | SimTime, obs_steps: int) -> None:
-        """obs_steps: observations of a window, for which messages are kept. Raises UserError for an unknown type."""
+    def __init__(
+        self, node: Any, contract: Contract, source: SystemTime | SimTime, obs_steps: int, ahead_ms: float = 50.0
+    ) -> None:
+        """obs_steps: observations of a window, for which messages are kept; ahead_ms: by which stamps may lie ahead.
+
+        Raises UserError for an unknown type.
+        """
         self._node, self._contract = node, contract
         topics = self._topics = dict(ObservationPipeline(contract).topics)
         for kind in (*topics.values(), contract.command.type):
             message_class(kind)
         oldest_ms = max(o.max_age_ms for o in contract.observations.values())
         self.streams = StreamBuffers(
-            topics, contract.unstamped, obs_steps / contract.rate_hz + oldest_ms / 1e3, contract
+            topics, contract.unstamped, obs_steps / contract.rate_hz + oldest_ms / 1e3, contract, round(ahead_ms * 1e6)
         )
         self._publishers = JointPublishers()
         self._subscriptions = [

@@ -173,7 +173,9 @@ class PolicyNode(LifecycleNode):
         self.contract = contract
         self._guard = load_guard(self.value("surroundings"), contract) if self.value("surroundings") else None
         self.source = SimTime() if self.value("use_sim_time") else SystemTime()
-        self.connections = Connections(self, contract, self.source, self._worker.facts.obs_steps)
+        self.connections = Connections(
+            self, contract, self.source, self._worker.facts.obs_steps, self.value("max_ahead_ms")
+        )
         self._joints = JointReader(contract, self.connections.streams, deserialize)
         robot = f"{self.context.get_domain_id()}.{contract.command.topic.strip('/').replace('/', '.')}"
         home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")

@@ -42,6 +42,8 @@ PARAMETERS = (
     Parameter("sync_ms", 150.0, "Observe at the newest time for which every stream has delivered, at most this far "
         "back, so that pictures go with the joint positions of their own moment; 0: the newest of each.",
         bounds=(0.0, 2000.0), unit="ms", live=True),
+    Parameter("max_ahead_ms", 50.0, "Hold while a stream is stamped further ahead of now than this: a dead stream is "
+        "noticed later by as much.", bounds=(0.0, 10000.0), unit="ms"),
     Parameter("blend_ms", 100.0, "Time within which a new plan takes over from the one before.", bounds=(0.0, 5000.0),
         unit="ms", live=True),
     Parameter("realtime_chunking", False, "Tell the policy's optimiser which steps will have been executed when its "
