@@ -117,8 +117,8 @@ def test_time_that_stands_still_does_not_hide_dead_streams() -> None:
     watch.begin(5.0, 5.0)
     feed(watch, 5.0, 8.0)
     assert watch.troubles(8.0, 9.0) == []
-    assert {trouble.kind for trouble in watch.troubles(8.0, 12.0)} == {"stopped"}
-    assert len(watch.troubles(8.0, 12.0)) == 3, "a simulation that was killed: 4 s of wall time without a message"
+    assert {trouble.kind for trouble in watch.troubles(8.0, 14.0)} == {"stopped"}
+    assert len(watch.troubles(8.0, 14.0)) == 3, "a simulation that was killed: 6 s of wall time without a message"
 
 
 def test_a_slow_simulation_and_a_clock_that_begins_anew_are_not_dead_streams() -> None:

@@ -18,7 +18,7 @@ from difftop_ros.messages.joints import joint_names
 
 STILL_S = 0.5  # of silence at least, before a stream is said to have stopped: a busy machine delays
 STEPS = 5.0  # usual periods of silence, for a slow stream
-STANDS_S = 3.0  # of wall time without any message, for streams whose time stands still with the simulation
+STANDS_S = 5.0  # of wall time without any message, for streams whose time stands still with the simulation
 SLOW = 0.6  # of its usual rate is slow
 SPAN_S = 1.0  # over which a rate is told
 FEWEST = 4  # messages in that, for a rate to be judged

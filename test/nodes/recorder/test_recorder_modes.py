@@ -102,6 +102,7 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
+    from difftop_ros.commands.record import status_line
     from difftop_ros.errors import UserError
     from difftop_ros.nodes.recorder.recorder import Recorder
     from difftop_ros.nodes.recorder.services import KeyboardControl
@@ -126,6 +127,9 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
         while recorder.recording is None or recorder.topics.received("/joint_states")[0] < 20:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        line = status_line(recorder)
+        assert f"recording {recorder.recording}" in line
+        assert re.search(r"/joint_states [1-9]\d* Hz", line)
         os.write(write, b"f\n")
         while recorder.recording is not None:
             assert time.monotonic() < deadline
