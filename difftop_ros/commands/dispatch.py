@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
 from difftop_ros import __version__
 from difftop_ros.commands.arguments import Parser
-from difftop_ros.errors import UserError, missing_package
+from difftop_ros.errors import UserError, missing_package, of_the_disk
 
 # verb -> its line in the overview; kept here so that the overview imports nothing
 VERBS = {
@@ -25,19 +24,6 @@ VERBS = {
     "bench": "compare policies on equal terms: same demonstrations, encoders, steps and starts",
     "pipeline": "record, train and evaluate from nothing, in one go",
 }
-# What a disk says that takes no more: full, over a quota, read-only, a file too large.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-# Of a path that cannot be used: no right to it, a file where a folder is meant, a name too long, a broken disk.
-PATH = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EIO,
-)
 OVERVIEW = "a planning policy for your robot: trajectory optimisation, learned from rosbags"
 STEPS = """\
 your robot in four steps:
@@ -75,19 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"difftop {args.verb}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if args.debug or error.errno not in (*DISK, *PATH):
+        sentence = of_the_disk(error)
+        if args.debug or not sentence:
             raise
-        where = f" at '{error.filename}'" if error.filename else ""
-        what, remedy = (
-            ("write", "make room or give a writable folder")
-            if error.errno in DISK
-            else ("read or write", "give a path that can be used")
-        )
-        print(
-            f"difftop {args.verb}: cannot {what}{where}: {error.strerror}; what was complete before is kept: {remedy}, "
-            "and the same command goes on",
-            file=sys.stderr,
-        )
+        print(f"difftop {args.verb}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if args.debug:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from difftop_ros import signals
-from difftop_ros.errors import UserError
+from difftop_ros.errors import UserError, of_the_disk
 from difftop_ros.nodes.environment import clean_shared_memory, prepare
 
 TURN_S = 0.1
@@ -46,6 +46,12 @@ def run_node(
         return _run(make_node, make_program, arguments, threads, received) if not received else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except OSError as error:
+        sentence = of_the_disk(error)
+        if not sentence:
+            raise
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
         return 2
     finally:
         signals.restore(before)

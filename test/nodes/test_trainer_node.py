@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,15 +80,34 @@ def listener(ros_context: object) -> Iterator[Listener]:
 
 @pytest.fixture
 def trainer(arm: Any, spawn: Any, tmp_path: Path) -> Any:
-    """Starts the node on the recorded demonstrations: trainer(steps=30) -> process. Settings of `SMALL` apply."""
+    """Starts the node on the recorded demonstrations: trainer(steps=30) -> process. Settings of `SMALL` apply.
 
-    def start(**settings: Any) -> Any:
+    entry: code that runs the node, in place of its module.
+    """
+
+    def start(entry: str = "", **settings: Any) -> Any:
         given = {"bags": arm.bags, "contract": arm.contract, "out": tmp_path / "model", "dataset": tmp_path / "dataset"}
         given |= {**SMALL, **settings}
         words = [("-p", f"{name}:={value}") for name, value in given.items()]
-        return spawn(NODE, "--ros-args", *(word for pair in words for word in pair))
+        target = [sys.executable, "-c", entry] if entry else NODE
+        return spawn(target, "--ros-args", *(word for pair in words for word in pair))
 
     return start
+
+
+FULL = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY));"
+    f"from {NODE} import main; sys.exit(main())"
+)
+
+
+def test_a_full_disk_is_told_in_a_sentence(trainer: Any, listener: Listener) -> None:
+    process = trainer(FULL, steps=20)
+    listener.until(lambda: "failed" in listener.stages(), process)
+    assert "cannot write" in listener.heard[-1].message
+    assert "the same command goes on" in listener.heard[-1].message
+    assert process.wait(30) == 2
+    assert "Traceback" not in process.output()
 
 
 def test_progress_is_heard_the_service_stops_it_and_it_goes_on(

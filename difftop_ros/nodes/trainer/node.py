@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.errors import UserError, missing_package
+from difftop_ros.errors import UserError, missing_package, of_the_disk
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.nodes.parameters import declare
 from difftop_ros.nodes.process import named, run_node
@@ -144,8 +144,11 @@ class Trainer:
             self._exit_code, stage, why = 2, "failed", str(error)
         # whatever it was, subscribers and the exit code must tell that the training is over
         except Exception as error:
-            traceback.print_exc()
-            self._exit_code, stage, why = 1, "failed", f"{type(error).__name__}: {error}"
+            why = of_the_disk(error) if isinstance(error, OSError) else ""
+            self._exit_code, stage = 2 if why else 1, "failed"
+            if not why:
+                traceback.print_exc()
+                why = f"{type(error).__name__}: {error}"
         self._told.put(replace(last, stage=stage, message=why))
 
 
