@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUCCESS = TransitionCallbackReturn.SUCCESS
 WARN_EVERY_S = 2.0
 FAILED, STOPPED_ITSELF = 2, 3  # exit codes
+ANSWER_S = 0.5  # that the process stays after its last transition, whose answer is still on its way
 
 
 def steady_clock() -> Clock:
@@ -114,7 +115,7 @@ class Autostart:
         self._node, self._supervision = node, supervision
         self._begun = time.monotonic()
         self.finished, self.exit_code = False, 0
-        self._done = False
+        self._done, self._final = False, 0.0
         if node.value("autostart"):
             node.create_timer(0.2, self._on_timer, clock=steady_clock())
 
@@ -127,7 +128,9 @@ class Autostart:
         if self.finished or node.state == "active":
             return
         if node.why_stopped or node.state == "finalized":
-            self._finish(STOPPED_ITSELF if node.why_stopped else 0)
+            self._final = self._final or time.monotonic()
+            if time.monotonic() - self._final > ANSWER_S:
+                self._finish(STOPPED_ITSELF if node.why_stopped else 0)
             return
         if self._done:
             return
