@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -40,26 +39,6 @@ class JointPublishers:
             if len(back) == STEPS_BACK and now_s - back[0][0] < WITHIN_S:
                 return f"two publishers send joint '{back[-1][1]}' on '{topic}'; only one may: end the other"
         return ""
-
-
-def joint_names(raw: bytes) -> list[str]:
-    """The names in a serialised JointState (CDR), [] where it is not one; a few microseconds, for every message."""
-    try:
-        order = "<" if raw[1] & 1 else ">"
-        (length,) = struct.unpack_from(order + "I", raw, 12)
-        at = 16 + length
-        at += -at % 4
-        (count,) = struct.unpack_from(order + "I", raw, at)
-        at += 4
-        names = []
-        for _ in range(min(count, len(raw) // 4)):
-            (length,) = struct.unpack_from(order + "I", raw, at)
-            names.append(raw[at + 4 : at + 3 + length].decode())
-            at += 4 + length
-            at += -at % 4
-    except (struct.error, IndexError, UnicodeDecodeError):
-        return []
-    return names
 
 
 def crowded(contract: Contract, topics: Mapping[str, str], count: Callable[[str], int], own_commands: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from difftop_ros.contract import Contract, JointStateObs
 from difftop_ros.messages import ObservationError, StaleObservation
-from difftop_ros.messages.joints import joint_names, shared_topics, slot
+from difftop_ros.messages.joints import joint_names, names_of, shared_topics, slot
 from difftop_ros.messages.pipeline import FUTURE_LIMIT_NS
 from difftop_ros.messages.types import header_stamp
 
@@ -153,10 +153,7 @@ class StreamBuffers:
         """Names under which a message is kept beside that of its topic."""
         if topic not in self._slots:
             return []
-        try:
-            names = joint_names(raw)
-        except (struct.error, UnicodeDecodeError):
-            return []
+        names = names_of(raw)
         return [slot(topic, key) for key, joints in self._slots[topic].items() if joints <= names]
 
     def _keep(self, name: str, message: RawMessage) -> None:

@@ -5,7 +5,6 @@ Collecting the messages is done by those who call it; the same findings serve `c
 
 from __future__ import annotations
 
-import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ from difftop_ros.data.bags.topics import topic_finding
 from difftop_ros.data.errors import BagError
 from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
-from difftop_ros.messages.joints import joint_names
+from difftop_ros.messages.joints import names_of
 from difftop_ros.messages.pipeline import ObservationPipeline
 
 SAMPLES = 5  # messages of each topic, and of each driver's joints on it, that are decoded
@@ -121,10 +120,7 @@ def _serving(obs: Observation, messages: list[Any]) -> list[Any]:
 
 def sampled(kind: str, raw: bytes) -> frozenset[str]:
     """What tells messages of one driver from those of another on its topic: the joints that a joint state names."""
-    try:
-        return joint_names(raw) if kind == JOINT_STATE else frozenset()
-    except (struct.error, UnicodeDecodeError):
-        return frozenset()
+    return names_of(raw) if kind == JOINT_STATE else frozenset()
 
 
 def _age_text(timing: Timing) -> str:

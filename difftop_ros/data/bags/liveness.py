@@ -5,7 +5,6 @@ Two drivers may publish in turn on one topic: what counts for an observation of 
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract, JointStateObs
-from difftop_ros.messages.joints import joint_names
+from difftop_ros.messages.joints import names_of
 
 STILL_S = 0.5  # of silence at least, before a stream is said to have stopped: a busy machine delays
 STEPS = 5.0  # usual periods of silence, for a slow stream
@@ -101,14 +100,10 @@ class StreamWatch:
 
     def note(self, topic: str, raw: bytes, now_s: float, wall_s: float) -> None:
         """A message came; `now_s` [s] by the recording's clock, `wall_s` [s] by a steady one."""
-        named: frozenset[str] | None = None
-        for stream in self._by_topic.get(topic, ()):
-            if stream.joints and named is None:
-                try:
-                    named = joint_names(raw)
-                except (struct.error, UnicodeDecodeError):
-                    named = frozenset()
-            if not stream.joints or stream.joints <= (named or frozenset()):
+        streams = self._by_topic.get(topic, [])
+        named = names_of(raw) if any(stream.joints for stream in streams) else frozenset()
+        for stream in streams:
+            if stream.joints <= named:
                 stream.note(now_s, wall_s)
 
     def begin(self, now_s: float, wall_s: float) -> None:

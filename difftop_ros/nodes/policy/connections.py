@@ -12,12 +12,13 @@ from rosgraph_msgs.msg import Clock
 from difftop_ros.contract import Contract
 from difftop_ros.messages import ObservationPipeline
 from difftop_ros.messages.commands import array_to_command, trajectory
+from difftop_ros.messages.joints import names_of
 from difftop_ros.msg import Plan, SolverStatus
 from difftop_ros.nodes.delivery import PATIENCE_S, deliver
 from difftop_ros.nodes.topics import message_class
 from difftop_ros.runtime.clock import SimTime, SystemTime
 from difftop_ros.runtime.course import Course
-from difftop_ros.runtime.publishers import JointPublishers, crowded, joint_names
+from difftop_ros.runtime.publishers import JointPublishers, crowded
 from difftop_ros.runtime.streams import StreamBuffers
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -39,7 +40,7 @@ class Inlet:
         """Store the message."""
         if self._publishers is not None:
             number = info.get("publication_sequence_number")
-            self._publishers.note(self._topic, joint_names(raw), number, time.monotonic())
+            self._publishers.note(self._topic, names_of(raw), number, time.monotonic())
         self._streams.push(self._topic, raw, self._source.now_ns())
 
 
