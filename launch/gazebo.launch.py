@@ -10,6 +10,7 @@ from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from difftop_ros.nodes.launching import dds_environment, with_share_paths
@@ -46,7 +47,7 @@ def simulation(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         Node(
             package="robot_state_publisher",
             executable="robot_state_publisher",
-            parameters=[{"robot_description": arm, "use_sim_time": True}],
+            parameters=[{"robot_description": ParameterValue(arm, value_type=str), "use_sim_time": True}],
         ),
         Node(package="ros_gz_sim", executable="create", arguments=["-topic", "robot_description", "-name", "robot"]),
         Node(
