@@ -85,7 +85,8 @@ class ControlLoop:
         self._plans, self._pacer = plans, pacer
         self._continuation = continuation or Continuation(plans, 1, gate.limits.dt)
         self._read_joints, self._publish, self._on_jump = read_joints, publish, on_jump
-        self._lookahead_ns, self._courses = round(lookahead_s * 1e9), courses
+        self._lookahead_ns = round(lookahead_s * 1e9) + (courses.lead_ns if courses is not None else 0)
+        self._courses = courses
         self._dt_ns = round(gate.limits.dt * 1e9)
         self._started = False
         self._due_ns = 0

@@ -52,8 +52,9 @@ class CourseKeeper:
         """seconds: how far a course follows the plans, then it comes to rest; lookahead_ns: as the control loop's."""
         limits = gate.limits
         self._plans, self._gate, self._shaper = plans, gate, shaper
-        self._lookahead_ns, self._publish = lookahead_ns, publish
         self._dt, self._dt_ns = limits.dt, round(limits.dt * 1e9)
+        self.lead_ns = LEAD * self._dt_ns  # by so much earlier a command is decided than one that is sent alone
+        self._lookahead_ns, self._publish = lookahead_ns + self.lead_ns, publish
         self._steps = max(2, round(seconds / limits.dt))
         self._checks = tuple(check for check in gate.checks if check.kind in _OF_MOTION)
         self._same = SAME * (limits.upper - limits.lower)

@@ -154,6 +154,17 @@ def test_the_controller_goes_where_single_commands_would_lead() -> None:
     assert len(rig.courses) < len(rig.commands)
 
 
+def test_the_robot_is_where_the_plan_says_a_control_period_later() -> None:
+    """As with single commands, whose next is reached one period after its tick: the lead is made up for."""
+    rig = Rig(delay_s=0.002)
+    for _ in range(20):
+        rig.plan(wave)
+        rig.run(4)
+    times = (10.02 + 1e-3 * np.arange(len(rig.references)))[600:]
+    meant = np.array([wave(t - 0.02) for t in times])
+    np.testing.assert_allclose(np.array(rig.references)[600:], meant, atol=2e-3)
+
+
 def test_nothing_is_sent_while_the_robot_is_on_its_course() -> None:
     rig = Rig()
     rig.plan(lambda t: (0.5, -0.3), 40)
