@@ -35,8 +35,10 @@ EXTRAS = {
     "datasets": ["h5py"],
     # Data sets of LeRobot, written and read without LeRobot.
     "lerobot": ["pyarrow", "imageio-ffmpeg"],
-    # Training, with plots of it.
+    # Training, with plots of it; tasks of dm_control to learn by trying (120 MB); a rival without a model.
     "train": ["lightning", "tensorboard", "matplotlib"],
+    "dmcontrol": ["dm-control", "gymnasium"],
+    "rivals": ["stable-baselines3"],
     # Noise schedules, on the robot too: for diffusion policies and diffusion bases.
     "diffusion": ["diffusers"],
     # What theseus-ai needs; the package itself only installs without its declared needs (see the Makefile).

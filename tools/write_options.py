@@ -16,7 +16,7 @@ from difftop_ros.nodes.trainer import parameters as trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETER_FILE = "config/trainer_node.yaml"
-PAGES = ("docs/reference/training.md", "docs/reference/policies.md")
+PAGES = ("docs/reference/training.md", "docs/reference/policies.md", "docs/reference/trying.md")
 MARKED = re.compile(r"(<!-- options of (\w+), written by tools/write_options.py -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -165,7 +165,9 @@ class ProgressLine(StatusLine):
         last = progress.step >= progress.total_steps
         if not last and not self.due():
             return
-        shown = {k.removeprefix("train/"): v for k, v in progress.metrics.items() if k.endswith(("_mse", "loss"))}
+        shown = {
+            k.removeprefix("train/"): v for k, v in progress.metrics.items() if k.endswith(("_mse", "loss", "return"))
+        }
         figures = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         rest = f", {progress.eta_s / 60:.1f} min to go" if progress.eta_s >= 0 else ""
         speed = f"{progress.steps_per_second:.1f} steps/s{rest}" if progress.steps_per_second else ""

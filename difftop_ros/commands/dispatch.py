@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from difftop_ros import __version__
 from difftop_ros.commands.arguments import Parser
@@ -17,6 +18,7 @@ VERBS = {
     "record": "record demonstrations of the contract's topics to bags",
     "bag": "look into bags: rates, gaps, ages, pictures; turn them into a dataset",
     "train": "train a policy from bags",
+    "train-rl": "train a policy by trying, with a reward",
     "eval": "run a policy closed loop in simulation and count successes",
     "model": "check a model folder against its manifest, or sign it after a change that was meant",
     "run": "run a trained policy on a robot or in simulation, safely",
@@ -36,6 +38,11 @@ your robot in four steps:
 """
 
 
+def module_of(verb: str) -> Any:
+    """The module that does a verb's work, imported now."""
+    return importlib.import_module(f"difftop_ros.commands.{verb.replace('-', '_')}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; exit code 0 if it did its job, 2 for an error the user can put right, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary)
         if name == chosen:  # only the verb that is run gets imported
-            importlib.import_module(f"difftop_ros.commands.{name}").add_arguments(verb)
+            module_of(name).add_arguments(verb)
     parser.refuse_misspelt(words)
     args = parser.parse_args(words)
     try:
         try:
-            return int(importlib.import_module(f"difftop_ros.commands.{args.verb}").run(args))
+            return int(module_of(args.verb).run(args))
         except ModuleNotFoundError as error:
             raise missing_package(error) from error
     except UserError as error:

@@ -11,9 +11,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from difftop_ros.files import whole
+from difftop_ros.learning.checkpoints import forget_old
 from difftop_ros.learning.progress import Progress, Report, Stop
-
-KEPT = 2  # never the only one: a crash while writing must leave the one before
 
 
 class Checkpoints(Checkpoint):
@@ -48,8 +47,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         with whole(self._folder / f"step={step}.ckpt") as beside:
             trainer.save_checkpoint(beside)
-        for old in checkpoints(self._folder)[:-KEPT]:
-            old.unlink(missing_ok=True)
+        forget_old(self._folder)
 
 
 class ProgressReports(Callback):
@@ -90,19 +88,3 @@ class ProgressReports(Callback):
                 eta_s=(self._total - step) / max(rate, 1e-6),
             )
         )
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, by their steps."""
-    return sorted(folder.glob("step=*.ckpt"), key=checkpoint_step)
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint in `folder` with the most steps, or None."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
-
-
-def checkpoint_step(checkpoint: Path | None) -> int:
-    """The step a checkpoint was made after; 0 for None."""
-    return int(checkpoint.stem.split("=")[1].split("-")[0]) if checkpoint else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -16,7 +16,6 @@ from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.policies.config import PolicyConfig, registered
 
 RECORD = "training.yaml"
-FREE = ("steps", "checkpoint_every", "threads")  # what may be another when a run goes on
 
 
 class TrainingError(UserError):
@@ -77,12 +76,52 @@ class AugmentSettings(Options):
         return {**turn, **dict.fromkeys(self.axes, self.shift_m)}
 
 
-class TrainSettings(Options):
-    """A training run: the policy, the disturbances, the optimisation. The budget is steps, never minutes."""
+class Recorded(Options):
+    """Settings of a run that stand in its folder as training.yaml; `free` may be others when the run goes on."""
 
     error = TrainingError
+    free: ClassVar[tuple[str, ...]] = ()
 
     policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for YAML."""
+        return {**super().to_dict(), "policy": self.policy.to_dict()}
+
+    def check_resumable(self, folder: Path, data: Mapping[str, str]) -> None:
+        """Raise TrainingError if `folder` holds another run: mixing two would make both worthless.
+
+        `data` says what is learned from (hashes by name). What is in `free` may change.
+        """
+        path = folder / RECORD
+        if not path.is_file():
+            return
+        before = read_yaml(path, "record of the training", TrainingError).data
+        if not isinstance(before, dict):
+            raise TrainingError(f"{path}: expected the settings of a run, got {before!r:.60}; start over with fresh")
+        then = {**_flat(type(self)().to_dict()), **_flat(before)}  # what is not stated is at its default
+        now = _flat({**self.to_dict(), **data})
+        changed = [
+            f"other {key}" if key in data else f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
+            for key in {**now, **_flat(before)}
+            if key not in self.free and then.get(key) != now.get(key)
+        ]
+        if changed:
+            raise TrainingError(
+                f"{str(folder)!r} holds a run of other data or settings ({_few(changed)}): give another out "
+                "folder, or start over with fresh"
+            )
+
+    def record(self, folder: Path, data: Mapping[str, str]) -> None:
+        """Write training.yaml, which `check_resumable` reads."""
+        (folder / RECORD).write_text(yaml.safe_dump({**self.to_dict(), **data}, sort_keys=False))
+
+
+class TrainSettings(Recorded):
+    """A training run: the policy, the disturbances, the optimisation. The budget is steps, never minutes."""
+
+    free = ("steps", "checkpoint_every", "threads")
+
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     steps: int = Field(3000, ge=1, description="optimisation steps")
     batch: int = Field(64, ge=1, description="windows per step")
@@ -107,40 +146,8 @@ class TrainSettings(Options):
             names = {option.name for kind in kinds for option in kind.listed()}
             return {name: value for name, value in given.items() if name in names}
 
-        policy = PolicyConfig(**of(PolicyConfig, *registered().values()))
+        policy = PolicyConfig(**of(PolicyConfig, *registered("imitation").values()))
         return cls(policy=policy, augment=AugmentSettings(**of(AugmentSettings)), **of(cls))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for YAML."""
-        return {**super().to_dict(), "policy": self.policy.to_dict()}
-
-    def check_resumable(self, folder: Path, data: Mapping[str, str]) -> None:
-        """Raise TrainingError if `folder` holds another run: mixing two would make both worthless.
-
-        `data` says what is learned from (hashes by name). steps, checkpoint_every and threads may change.
-        """
-        path = folder / RECORD
-        if not path.is_file():
-            return
-        before = read_yaml(path, "record of the training", TrainingError).data
-        if not isinstance(before, dict):
-            raise TrainingError(f"{path}: expected the settings of a run, got {before!r:.60}; start over with fresh")
-        then = {**_flat(TrainSettings().to_dict()), **_flat(before)}  # what is not stated is at its default
-        now = _flat({**self.to_dict(), **data})
-        changed = [
-            f"other {key}" if key in data else f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
-            for key in {**now, **_flat(before)}
-            if key not in FREE and then.get(key) != now.get(key)
-        ]
-        if changed:
-            raise TrainingError(
-                f"{str(folder)!r} holds a run of other data or settings ({_few(changed)}): give another out "
-                "folder, or start over with fresh"
-            )
-
-    def record(self, folder: Path, data: Mapping[str, str]) -> None:
-        """Write training.yaml, which `check_resumable` reads."""
-        (folder / RECORD).write_text(yaml.safe_dump({**self.to_dict(), **data}, sort_keys=False))
 
 
 def _few(sentences: list[str]) -> str:

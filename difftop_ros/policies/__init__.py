@@ -20,7 +20,7 @@ from difftop_ros.policies.config import (
 if TYPE_CHECKING:
     from difftop_ros.policies.decoder import Box, Decoder, Encoding, Noise, Sizes, TrainingLoss
     from difftop_ros.policies.difftop import DifftopNet
-    from difftop_ros.policies.net import PolicyNet, make_net
+    from difftop_ros.policies.net import ActingNet, PolicyNet, make_acting_net, make_net
     from difftop_ros.policies.policy import Policy, load_policy, resolve_device
     from difftop_ros.policies.pretrained_base import take_base, with_sizes_of_base
     from difftop_ros.policies.residual import ResidualNet
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 _WITH_TORCH = {
     "decoder": ("Box", "Decoder", "Encoding", "Noise", "Sizes", "TrainingLoss"),
     "difftop": ("DifftopNet",),
-    "net": ("PolicyNet", "make_net"),
+    "net": ("ActingNet", "PolicyNet", "make_acting_net", "make_net"),
     "policy": ("Policy", "load_policy", "resolve_device"),
     "pretrained_base": ("take_base", "with_sizes_of_base"),
     "residual": ("ResidualNet",),
 }
 __all__ = [
+    "ActingNet",
     "Box",
     "Decoder",
     "DecoderOptions",
@@ -50,6 +51,7 @@ __all__ = [
     "Sizes",
     "TrainingLoss",
     "load_policy",
+    "make_acting_net",
     "make_net",
     "register",
     "resolve_device",

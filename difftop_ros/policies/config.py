@@ -30,11 +30,13 @@ class OwnOptions(Options):
     """A policy's own options, beside the shared ones; subclass one of the two below, and `register` it.
 
     name: what --policy and config.yaml call it. network: the class it configures, or where that is, 'module:Class'.
+    learns: by 'imitation' of demonstrations, or by 'trying' (then a subclass of TryingOptions).
     """
 
     error = PolicyError
     name: ClassVar[str]
     network: ClassVar[Any]
+    learns: ClassVar[str] = "imitation"
 
     @classmethod
     def network_class(cls) -> Any:
@@ -43,6 +45,11 @@ class OwnOptions(Options):
             return cls.network
         module, _, name = cls.network.partition(":")
         return getattr(importlib.import_module(module), name)
+
+    @classmethod
+    def config_class(cls) -> type[PolicyConfig]:
+        """The class of the whole configuration of which these options are the own part."""
+        return PolicyConfig
 
 
 class DecoderOptions(OwnOptions):
@@ -95,20 +102,25 @@ def register(kind: type[Kind]) -> type[Kind]:
 
 @cache
 def _load() -> None:
-    importlib.import_module("difftop_ros.policies.builtin")
+    for module in ("builtin", "latent_planning.options"):
+        importlib.import_module(f"difftop_ros.policies.{module}")
     for point in entry_points(group=GROUP):
         point.load()
 
 
-def registered() -> dict[str, type[OwnOptions]]:
-    """All policies and bases by name: ours, those of entry points, those registered in this process."""
+def registered(learns: str | None = None) -> dict[str, type[OwnOptions]]:
+    """All policies and bases by name: ours, those of entry points, those registered in this process.
+
+    learns: those alone that learn so, 'imitation' or 'trying'.
+    """
     _load()
-    return dict(_REGISTERED)
+    return {name: kind for name, kind in _REGISTERED.items() if learns in (None, kind.learns)}
 
 
-def policy_names() -> list[str]:
+def policy_names(learns: str = "imitation") -> list[str]:
     """What `policy` may be."""
-    return [name for name, kind in registered().items() if not issubclass(kind, DecoderOptions) or kind.alone]
+    kinds = registered(learns).items()
+    return [name for name, kind in kinds if not issubclass(kind, DecoderOptions) or kind.alone]
 
 
 def base_names() -> list[str]:
@@ -124,6 +136,7 @@ class PolicyConfig(Options):
     """
 
     error = PolicyError
+    learns: ClassVar[str] = "imitation"
 
     policy: Annotated[str, OneOf(policy_names)] = Field(
         "difftop",
@@ -162,14 +175,14 @@ class PolicyConfig(Options):
             return values
         rest = dict(values)
         name = rest.get("policy", cls.model_fields["policy"].default)
-        _check("policy", name, policy_names())
+        _check("policy", name, policy_names(cls.learns))
         own = _taken(registered()[name], rest)
         base = None
         if isinstance(own, RefiningOptions):
             base = _taken(registered()[own.base], rest)
         strange = sorted(rest.keys() - cls.model_fields.keys())
         if strange:
-            raise PolicyError(_unknown(strange, own, base), strange[0])
+            raise PolicyError(_unknown(strange, own, base, cls), strange[0])
         return {**rest, "own": own, "of_base": base}
 
     @field_validator("image_widths")
@@ -222,16 +235,18 @@ class PolicyConfig(Options):
         return {**data, **own, **(base or {})}
 
     @classmethod
-    def from_dict(cls, data: Any, source: str = "config", line: Callable[[str], int] | None = None) -> Self:
+    def from_dict(cls, data: Any, source: str = "config", line: Callable[[str], int] | None = None) -> PolicyConfig:
         """Build from plain data; unknown keys and wrong types raise PolicyError naming `source`, and the key's line."""
         if not isinstance(data, dict):
             raise PolicyError(f"{source}: expected a mapping of policy settings, got {data!r:.60}")
+        owner = registered().get(str(data.get("policy")))
+        kind = owner.config_class() if owner and owner.learns != cls.learns else cls
         # the two that the objects have apart are no settings of a file
         strange = sorted(data.keys() & {"own", "of_base"})
         try:
             if strange:
                 raise PolicyError(f"there are no settings {strange}; remove them", strange[0])
-            return cls(**data)
+            return kind(**data)
         except PolicyError as error:
             where = f"{source}:{line(error.key)}" if line and error.key else source
             raise PolicyError(f"{where}: {error}") from None
@@ -242,12 +257,12 @@ def _taken(kind: type[OwnOptions], values: dict[str, Any]) -> OwnOptions:
     return kind(**{name: values.pop(name) for name in list(kind.model_fields) if name in values})
 
 
-def _unknown(strange: list[str], own: OwnOptions, base: OwnOptions | None) -> str:
+def _unknown(strange: list[str], own: OwnOptions, base: OwnOptions | None, model: type[PolicyConfig]) -> str:
     """The sentence about settings that this policy does not have, saying which policies have them."""
     owners = [kind.name for kind in registered().values() if not kind.model_fields.keys().isdisjoint(strange)]
     hint = f", which belong to {owners}" if owners else ""
     where = own.name if base is None else f"{own.name} on base {base.name}"
-    known = {*PolicyConfig.model_fields, *type(own).model_fields, *(type(base).model_fields if base else ())}
+    known = {*model.model_fields, *type(own).model_fields, *(type(base).model_fields if base else ())}
     known -= {"own", "of_base"}
     return f"policy {where} has no settings {strange}{hint}; expected some of {sorted(known)}"
 

@@ -39,7 +39,7 @@ RANK_WEIGHT = 0.1
 class DifftopNet(PolicyNet):
     """Encoder and base, prior, posterior and cost; solves for the plan."""
 
-    continues = True
+    solves, continues = True, True
     prior: GaussianHead | MixtureHead
     posterior: GaussianHead
     cost: ChunkCost | RolloutCost
@@ -131,10 +131,7 @@ class DifftopNet(PolicyNet):
         return _adding(problem, terms, times), bases, times
 
     def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:
-        """Make plans for one sample like this one ready with a backend of trajopt.prepare; 'none' undoes it.
-
-        From then on `plan` takes a batch of one, unless it is told its iterations. Raises TrajoptError.
-        """
+        """As ActingNet.prepare. Raises TrajoptError."""
         self._prepared = None
         if backend != "none":
             problem, start, _ = self.run_time_problem(encoding, origin, Noise(0), terms)

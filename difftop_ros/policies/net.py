@@ -26,25 +26,67 @@ from difftop_ros.policies.decoder import (
     parameters,
     squared_error,
 )
-from difftop_ros.policies.normalisation import ActionScaler, ObservationNormaliser, observation_spec
+from difftop_ros.policies.normalisation import ActionScaler, ObservationNormaliser, cloud_origin, observation_spec
 from difftop_ros.trajopt import Solution, Status
 
 
-class PolicyNet(nn.Module):
-    """Encoder and base; the base is the policy: bc, bc_rnn, ibc, diffusion. Refining policies build on it.
+class ActingNet(nn.Module):
+    """What `Policy` needs of networks under a contract: to encode an observation and to plan from it.
 
+    solves: whether a plan is the solution of an optimisation, to which terms may be added and which can be prepared.
     asked: the scaled chunk (B, H, A) that the networks gave last, before it was brought into its box.
     continues: whether `plan` also takes `committed` and `tied` (plan_result.WarmStart) and heeds them.
     """
 
+    solves = False
     continues: ClassVar[bool] = False
 
     def __init__(self, contract: Contract, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
         self.shape = (config.horizon, len(contract.command.joints))
-        self.normaliser = ObservationNormaliser(contract, config)
         self.scaler = ActionScaler(contract, config)
+        self.asked: Tensor | None = None
+
+    def encode(self, obs: Mapping[str, Tensor]) -> Encoding:
+        """Raw frames obs[key] (B, obs_steps, ...) -> their encoding."""
+        raise NotImplementedError
+
+    def plan(
+        self,
+        encoding: Encoding,
+        origin: Tensor,
+        warm_start: Tensor | None = None,
+        iterations: int | None = None,
+        deadline_ms: float | None = None,
+        noise: Noise | None = None,
+        terms: Sequence[Added] = (),
+    ) -> Solution:
+        """Scaled actions (B, H, A) inside the box, with how they came about. `iterations` 0 gives those of the base.
+
+        Policies without an optimiser need no warm start, iterations or deadline, take no terms and report no costs.
+        """
+        raise NotImplementedError
+
+    def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:
+        """Make plans for one sample like this one ready with a backend of trajopt.prepare; 'none' undoes it.
+
+        From then on `plan` takes a batch of one, unless it is told its iterations. Only where it solves.
+        """
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, int]:
+        """Parameters of each part that has any."""
+        sizes = {name: parameters(child) for name, child in self.named_children()}
+        return {name: size for name, size in sizes.items() if size}
+
+
+class PolicyNet(ActingNet):
+    """Encoder and base; the base is the policy: bc, bc_rnn, ibc, diffusion. Refining policies build on it."""
+
+    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
+        super().__init__(contract, config)
+        self.normaliser = ObservationNormaliser(observation_spec(contract), cloud_origin(contract, config))
         spec = observation_spec(contract)
         if config.image_encoder != "cnn" and all(kind != "image" for kind, _ in spec.values()):
             raise PolicyError(
@@ -65,7 +107,6 @@ class PolicyNet(nn.Module):
         )
         sizes = Sizes(config.features, self.encoder.frame_size, *self.shape)
         self.base: Decoder = decoder(sizes, config.decoder)
-        self.asked: Tensor | None = None
         # padding past an episode's end means "stay there" for positions and nothing for rates
         self.padding_counts = contract.command.mode == "position"
 
@@ -94,10 +135,7 @@ class PolicyNet(nn.Module):
         noise: Noise | None = None,
         terms: Sequence[Added] = (),
     ) -> Solution:
-        """Scaled actions (B, H, A) inside the box, with how they came about. `iterations` 0 gives the base's.
-
-        Policies without an optimiser need no warm start, iterations or deadline, take no terms and report no costs.
-        """
+        """As ActingNet.plan: the base's chunk."""
         box = self.scaler.bounds(origin)
         return chosen(clamped(self.base_chunk(encoding, box, noise), box))
 
@@ -130,14 +168,20 @@ class PolicyNet(nn.Module):
             found["plan_mse"] = squared_error(self.plan(encoding, origin).actions, expert, everywhere)
         return found
 
-    def parts(self) -> dict[str, int]:
-        """Parameters of each part that has any."""
-        sizes = {name: parameters(child) for name, child in self.named_children()}
-        return {name: size for name, size in sizes.items() if size}
-
 
 def make_net(contract: Contract, config: PolicyConfig) -> PolicyNet:
-    """Networks with fresh weights for `config` under `contract`. Raises PolicyError where they do not go together."""
+    """Networks with fresh weights for `config` under `contract`, of a policy that learns by imitation.
+
+    Raises PolicyError where they do not go together.
+    """
+    net = make_acting_net(contract, config)
+    if not isinstance(net, PolicyNet):
+        raise PolicyError(f"policy {config.policy!r} learns by {config.learns}, not by imitation: see difftop train-rl")
+    return net
+
+
+def make_acting_net(contract: Contract, config: PolicyConfig) -> ActingNet:
+    """As make_net, of any policy."""
     kind = PolicyNet if isinstance(config.own, DecoderOptions) else config.own.network_class()
     return kind(contract, config)
 

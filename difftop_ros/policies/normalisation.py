@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -46,14 +46,15 @@ def cloud_origin(contract: Contract, config: PolicyConfig) -> list[tuple[str, in
 class ObservationNormaliser(nn.Module):
     """Frames to numbers around 0: joints by mean and deviation, clouds centred and in one scale, pictures to +-0.5.
 
-    With config.cloud_origin a cloud's middle is where those joints are in the same frame, not the data's mean.
+    With an origin a cloud's middle is where those joints are in the same frame, not the data's mean.
     """
 
-    def __init__(self, contract: Contract, config: PolicyConfig) -> None:
+    def __init__(self, spec: Mapping[str, tuple[str, tuple[int, ...]]], origin: Sequence[tuple[str, int]] = ()) -> None:
+        """spec: as `observation_spec`; origin: where those joints are, as `cloud_origin`."""
         super().__init__()
-        self.origin = cloud_origin(contract, config)
-        self.kinds = {key: kind for key, (kind, _) in observation_spec(contract).items()}
-        for key, (kind, shape) in observation_spec(contract).items():
+        self.origin = list(origin)
+        self.kinds = {key: kind for key, (kind, _) in spec.items()}
+        for key, (kind, shape) in spec.items():
             if kind != "image":
                 size = shape[0] if kind == "vector" else shape[1]
                 self.register_buffer(f"mean_{key}", torch.zeros(size))

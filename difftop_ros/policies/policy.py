@@ -22,8 +22,7 @@ from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoder import Added, Noise
-from difftop_ros.policies.difftop import DifftopNet
-from difftop_ros.policies.net import PolicyNet, make_net
+from difftop_ros.policies.net import ActingNet, make_acting_net
 from difftop_ros.policies.normalisation import observation_spec
 
 WEIGHTS, CONFIG, CONTRACT, NOVELTY = "model.safetensors", "config.yaml", "contract.yaml", "novelty.safetensors"
@@ -42,7 +41,7 @@ class Policy:
     prepared = "none"  # the backend of the last `prepare`
 
     def __init__(
-        self, net: PolicyNet, contract: Contract, device: torch.device, novelty: Novelty | None = None
+        self, net: ActingNet, contract: Contract, device: torch.device, novelty: Novelty | None = None
     ) -> None:
         self.novelty = novelty
         self.net = net.to(device).eval().requires_grad_(False)
@@ -121,7 +120,7 @@ class Policy:
 
     def _added(self, terms: Sequence[CostTerm], origin: Tensor) -> list[Added]:
         """The terms as costs of scaled actions, with the scale among their data."""
-        if terms and not isinstance(self.net, DifftopNet):
+        if terms and not self.net.solves:
             raise PolicyError(f"policy {self.config.policy!r} optimises nothing that terms could be added to; use none")
         if self._prepared_for is not None and [*map(id, terms)] != [*map(id, self._prepared_for)]:
             raise PolicyError(
@@ -172,7 +171,7 @@ class Policy:
         Plans are the same to rounding, and sooner there. terms: those that `act` will be given. Raises PolicyError for
         a policy that solves nothing, and TrajoptError for a solver, device or cost that does not allow it.
         """
-        if not isinstance(self.net, DifftopNet):
+        if not self.net.solves:
             raise PolicyError(
                 f"policy {self.config.policy!r} solves nothing that could be prepared; leave it at 'none'"
             )
@@ -243,7 +242,7 @@ def load_policy(folder: str | Path, device: str = "cpu", *, verified: bool = Tru
     document = read_yaml(folder / CONFIG, "configuration", PolicyError)
     config = PolicyConfig.from_dict(document.data, str(folder / CONFIG), document.line)
     _check_shapes(folder / WEIGHTS, contract, config)
-    net = make_net(contract, config)
+    net = make_acting_net(contract, config)
     weights = load_file(folder / WEIGHTS)
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor.float()).all()]
     if broken:
@@ -263,7 +262,9 @@ def _load_novelty(path: Path, contract: Contract) -> Novelty | None:
 def _check_shapes(path: Path, contract: Contract, config: PolicyConfig) -> None:
     """Raise PolicyError unless the weights' header announces the tensors that such networks have."""
     with torch.device("meta"):  # shapes without memory
-        expected = {name: (tuple(t.shape), t.dtype) for name, t in make_net(contract, config).state_dict().items()}
+        expected = {
+            name: (tuple(t.shape), t.dtype) for name, t in make_acting_net(contract, config).state_dict().items()
+        }
     try:
         with safe_open(path, "pt") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

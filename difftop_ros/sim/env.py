@@ -37,8 +37,12 @@ class ContractEnv(gymnasium.Env[Any, np.ndarray]):
         disturbance: float = 0.0,
         camera: str | None = None,
         render_mode: str | None = None,
+        ends_on_success: bool = True,
     ) -> None:
         """task: None is the contract's; camera: drawn by `render`, None is the world's first.
+
+        ends_on_success: where not, an episode goes on to its time, as a dense reward that ends with success is not
+        worth the success to who collects it.
 
         Raises UserError when the world lacks a joint or camera that is asked for.
         """
@@ -50,6 +54,7 @@ class ContractEnv(gymnasium.Env[Any, np.ndarray]):
         if render_mode and (not cameras or camera not in (None, *cameras)):
             self.robot.close()
             raise UserError(f"camera is {camera!r}; the world of task '{self.robot.task}' has {list(cameras)}")
+        self._ends_on_success = ends_on_success
         self._camera = camera or next(iter(cameras), None)
         self.observation_space = gymnasium.spaces.Dict(
             {key: _space(shape, dtype) for key, (shape, dtype) in self.robot.pipeline.spec.items()}
@@ -83,7 +88,8 @@ class ContractEnv(gymnasium.Env[Any, np.ndarray]):
             note = str(error)  # the last frames stand in for those that cannot be made
         truncated = bool(note) or self._steps >= self.robot.max_steps
         info = self._info(note)
-        return self._observation(), self.robot.world.reward(), info["success"], truncated, info
+        terminated = info["success"] and self._ends_on_success
+        return self._observation(), self.robot.world.reward(), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The camera's picture, uint8 (h, w, 3) RGB; None without render_mode."""

@@ -41,7 +41,7 @@ def help_of(capsys: pytest.CaptureFixture, *words: str) -> str:
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     result = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    options = words[0] in ("train", "bench")  # whose help comes from the fields of pydantic models
+    options = words[0] in ("train", "train-rl", "bench")  # whose help comes from the fields of pydantic models
     assert result.stdout.splitlines()[-1] == f"HEAVY {['pydantic'] if options else []}"
 
 
@@ -59,6 +59,8 @@ OPTIONS = {
     ("bag", "inspect"): ["--contract", "--strip"],
     ("bag", "ingest"): ["--contract", "--out"],
     ("train",): ["--bags", "--contract", "--out", "--dataset", "--steps", "--horizon", "--fresh", "--device", "--seed"],
+    ("train-rl",): ["--env", "--out", "--steps", "--policy", "--plan-loss", "--eval-with", "--contract", "--fresh"],
+    ("bench", "rl"): ["--tasks", "--methods", "--seeds", "--steps", "--csv", "--report"],
     ("eval",): ["--model", "--episodes", "--first-seed", "--min-successes", "--no-base"],
     ("model", "sign"): ["folder"],
     ("run",): ["--model", "--contract", "--sim-time", "--params-file"],
@@ -81,8 +83,8 @@ def test_each_verb_explains_its_options(capsys: pytest.CaptureFixture, words: tu
 def test_every_verb_is_listed() -> None:
     assert {words[0] for words in OPTIONS} == set(VERBS)
     folder = Path(share_path(".")) / "difftop_ros/commands"
-    commands = {path.stem for path in folder.glob("[a-z]*.py")}
-    commands |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    commands = {path.stem.replace("_", "-") for path in folder.glob("[a-z]*.py")}
+    commands |= {path.parent.name.replace("_", "-") for path in folder.glob("*/__init__.py")}
     assert commands == {*VERBS, "arguments", "console", "signals", "dispatch"}
 
 

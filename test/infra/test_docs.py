@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
-import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from difftop_ros.commands.dispatch import module_of
 from difftop_ros.contract import clouds, model, observations
 from difftop_ros.contract.base import Section
 from difftop_ros.nodes.policy import parameters as policy_params
@@ -84,7 +84,7 @@ def commands(text: str) -> Iterator[list[str]]:
 @functools.cache
 def verb_parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"difftop {verb}")
-    importlib.import_module(f"difftop_ros.commands.{verb}").add_arguments(parser)
+    module_of(verb).add_arguments(parser)
     return parser
 
 

@@ -34,8 +34,8 @@ def test_the_written_files_are_as_the_options_say() -> None:
     for name in write_options.PAGES:
         text = (ROOT / name).read_text()
         assert text == write_options.page(text)
-        shown += sum(len(options.sections()[title]) for _, title, _ in write_options.MARKED.findall(text))
-    assert shown == sum(len(found) for found in options.sections().values()), "every option stands in a table"
+        shown += sum(len(options.documented()[title]) for _, title, _ in write_options.MARKED.findall(text))
+    assert shown == sum(len(found) for found in options.documented().values()), "every option stands in a table"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from difftop_ros.commands.bench import delay, imitation, node, obstacles
+from difftop_ros.commands.bench import delay, imitation, node, obstacles, rl
 
-COMPARISONS = {"imitation": imitation, "obstacles": obstacles, "node": node, "delay": delay}
+COMPARISONS = {"imitation": imitation, "obstacles": obstacles, "node": node, "delay": delay, "rl": rl}
 SUMMARIES = {
     "imitation": "policies that learn from the same demonstrations",
     "obstacles": "a trained policy with obstacles in its way that it never saw",
     "node": "the policy node's time: ticks lost, lateness, latency, memory, with large clouds and pictures",
     "delay": "a trained policy whose plans come late: success and smoothness",
+    "rl": "policies that learn by trying, and how much their plan adds",
 }
 
 

@@ -168,7 +168,7 @@ def cell_contract(task: str, observation: str) -> Contract:
 def policy_config(text: str, **shared: Any) -> PolicyConfig:
     """'difftop:proximal=1,point_widths=64-64-128' -> its configuration. Raises UserError naming a bad option."""
     name, _, rest = text.partition(":")
-    kinds: list[type[Options]] = [PolicyConfig, *registered().values()]
+    kinds: list[type[Options]] = [PolicyConfig, *registered("imitation").values()]
     known = {option.name: option.default for kind in kinds for option in kind.listed()}
     values: dict[str, Any] = dict(shared)
     for part in filter(None, rest.split(",")):

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.learning.calibrate import fit_novelty
-from difftop_ros.learning.callbacks import Checkpoints, ProgressReports, checkpoint_step, latest_checkpoint
+from difftop_ros.learning.callbacks import Checkpoints, ProgressReports
+from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
 from difftop_ros.learning.memory import keep_freed_memory
@@ -106,7 +107,7 @@ def _fit(
     if settings.ema:
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
     if checkpoint:
-        _read(checkpoint)  # one that is damaged is refused in our words
+        read_checkpoint(checkpoint)  # one that is damaged is refused in our words
     with _quiet():
         trainer = lightning.Trainer(
             max_steps=settings.steps,
@@ -155,23 +156,12 @@ class _Listed(Dataset[Any]):
 def training_seconds(out: str | Path) -> float:
     """Seconds that the run in `out` has taken up to its last checkpoint, however often it was stopped."""
     newest = latest_checkpoint(Path(out) / "checkpoints")
-    return _read(newest).get(SECONDS, 0.0) if newest else 0.0
+    return read_checkpoint(newest).get(SECONDS, 0.0) if newest else 0.0
 
 
 def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The net's weights in a checkpoint: the moving average where there is one."""
-    return {name.removeprefix("net."): tensor for name, tensor in _read(checkpoint)["state_dict"].items()}
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)  # a pickle could run anything
-    # whatever is wrong with a damaged file, torch and pickle raise a dozen kinds of errors for it
-    except Exception as error:
-        raise TrainingError(
-            f"checkpoint {str(checkpoint)!r} cannot be read ({type(error).__name__}); delete it to go on from the one "
-            "before, or start over with fresh"
-        ) from error
+    return {name.removeprefix("net."): tensor for name, tensor in read_checkpoint(checkpoint)["state_dict"].items()}
 
 
 def _mark(episodes: EpisodeDataset) -> str:

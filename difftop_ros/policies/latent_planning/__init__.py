@@ -1,0 +1,1 @@
+"""Policies that learn by trying and plan in a learned latent model: difftop_rl, tdmpc, prior. No training loop here."""
