@@ -53,7 +53,7 @@ class CostOptions(Section):
     """What every cost has. `make` raises UserError for what does not suit the contract."""
 
     kind: ClassVar[str]
-    weight: float = Field(1.0, ge=0, description="how much it counts; 0 switches it off")
+    weight: float = Field(1.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
 
     def make(self, making: Making) -> CostTerm:
         """The cost itself."""
@@ -64,8 +64,8 @@ class CollisionOptions(Surroundings, CostOptions):
     """The robot's spheres stay clear of shapes, and of the points of a cloud."""
 
     kind = "collision"
-    weight: float = Field(3.0, ge=0, description="how much it counts; 0 switches it off")
-    margin: float = Field(0.02, gt=0, le=0.5, description="distance from which on it costs [m]")
+    weight: float = Field(3.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
+    margin: float = Field(0.02, ge=1e-4, le=0.5, description="distance from which on it costs [m]")
     cell: float = Field(0.03, ge=0.01, le=0.2, description="edge of the cells in which a cloud is looked up [m]")
     withhold: bool = Field(True, description="show the policy its clouds without the points of these obstacles")
     between: int = Field(1, ge=0, le=8, description="configurations looked at between two steps")
@@ -88,7 +88,7 @@ class SmoothnessOptions(CostOptions):
     """The plan's accelerations, squared."""
 
     kind = "smoothness"
-    weight: float = Field(1e-3, ge=0, description="per (unit / s^2)^2, of the mean over the plan")
+    weight: float = Field(1e-3, ge=0, le=1e9, description="per (unit / s^2)^2, of the mean over the plan")
 
     def make(self, making: Making) -> Smoothness:
         """See CostOptions."""
@@ -99,7 +99,7 @@ class JointSpeedOptions(CostOptions):
     """Joints slower than a share of their velocity limits."""
 
     kind = "joint_speed"
-    share: float = Field(0.5, gt=0, le=1, description="of the contract's velocity limits")
+    share: float = Field(0.5, ge=1e-3, le=1, description="of the contract's velocity limits")
 
     def make(self, making: Making) -> JointSpeed:
         """See CostOptions."""
@@ -111,8 +111,8 @@ class ToolHeightOptions(CostOptions):
     """The tool's point stays between two heights."""
 
     kind = "tool_height"
-    least: float = Field(-10.0, description="lowest height [m]")
-    most: float = Field(10.0, description="highest height [m]")
+    least: float = Field(-10.0, ge=-1e3, le=1e3, description="lowest height [m]")
+    most: float = Field(10.0, ge=-1e3, le=1e3, description="highest height [m]")
 
     def make(self, making: Making) -> ToolHeight:
         """See CostOptions."""
@@ -126,7 +126,7 @@ class ToolTiltOptions(CostOptions):
     """The tool's z axis leans no further than an angle from a direction."""
 
     kind = "tool_tilt"
-    most: float = Field(0.3, gt=0, lt=torch.pi, description="largest lean [rad]")
+    most: float = Field(0.3, ge=1e-3, lt=torch.pi, description="largest lean [rad]")
     axis: Vector3 = Field((0.0, 0.0, -1.0), description="direction of the base frame it leans from, length 1")
 
     def make(self, making: Making) -> ToolTilt:

@@ -61,7 +61,7 @@ def make_costs(data: Any, contract: Contract, source: str = "costs") -> Costs:
     for name, figures in data["terms"].items():
         where = f"{source}: terms.{name}"
         kind = figures.get("kind") if isinstance(figures, Mapping) else figures
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise CostsError(f"{where}.kind is {kind!r}; expected one of {sorted(kinds)}")
         own = _validated(kinds[kind], {k: v for k, v in figures.items() if k != "kind"}, where)
         try:
