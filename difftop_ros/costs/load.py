@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from difftop_ros.contract import Contract
 from difftop_ros.contract.base import Section
+from difftop_ros.contract.run_limits import RunLimits
+from difftop_ros.contract.validated import validated
 from difftop_ros.costs.kinds import OURS, CostOptions, Making
 from difftop_ros.costs.term import CostTerm
 from difftop_ros.errors import UserError
 from difftop_ros.plain_yaml import read_yaml
 
 GROUP = "difftop_ros.costs"
-Options = TypeVar("Options", bound=Section)
 
 
 class CostsError(UserError):
@@ -43,6 +44,7 @@ class Costs:
     options: SolveOptions
     terms: dict[str, CostTerm]
     settings: dict[str, CostOptions]
+    limits: RunLimits = field(default_factory=RunLimits)
 
 
 def load_costs(path: str | Path, contract: Contract) -> Costs:
@@ -51,19 +53,24 @@ def load_costs(path: str | Path, contract: Contract) -> Costs:
 
 
 def make_costs(data: Any, contract: Contract, source: str = "costs") -> Costs:
-    """Costs of what a costs file holds: options of the solve, and `terms`: name -> {kind: …, its figures}."""
-    if not isinstance(data, Mapping) or not isinstance(data.get("terms"), Mapping) or not data["terms"]:
-        raise CostsError(f"{source}: expected 'terms:' with 'name: {{kind: …}}' below it, got {data!r:.80}")
-    options = _validated(SolveOptions, {k: v for k, v in data.items() if k != "terms"}, source)
+    """Costs of what a costs file holds: options of the solve, `terms`: name -> {kind: …, its figures}, and `limits`."""
+    given = data.get("terms", {}) if isinstance(data, Mapping) else None
+    if not isinstance(given, Mapping) or not (given or data.get("limits")):
+        raise CostsError(
+            f"{source}: expected 'terms:' with 'name: {{kind: …}}' below it, or 'limits:', got {data!r:.80}"
+        )
+    own_keys = {key: value for key, value in data.items() if key not in ("terms", "limits")}
+    options = validated(SolveOptions, own_keys, source, CostsError)
+    limits = validated(RunLimits, data.get("limits", {}), f"{source}: limits", CostsError)
     making, kinds = Making(contract), _kinds()
     terms: dict[str, CostTerm] = {}
     settings: dict[str, CostOptions] = {}
-    for name, figures in data["terms"].items():
+    for name, figures in given.items():
         where = f"{source}: terms.{name}"
         kind = figures.get("kind") if isinstance(figures, Mapping) else figures
         if not isinstance(kind, str) or kind not in kinds:
             raise CostsError(f"{where}.kind is {kind!r}; expected one of {sorted(kinds)}")
-        own = _validated(kinds[kind], {k: v for k, v in figures.items() if k != "kind"}, where)
+        own = validated(kinds[kind], {k: v for k, v in figures.items() if k != "kind"}, where, CostsError)
         try:
             term = own.make(making)
         except UserError as error:
@@ -74,7 +81,7 @@ def make_costs(data: Any, contract: Contract, source: str = "costs") -> Costs:
             raise CostsError(f"{where}: its 'make' gave {term!r:.60}; expected a cost with 'data' and a call")
         terms[str(name)] = term
         settings[str(name)] = own
-    return Costs(options, terms, settings)
+    return Costs(options, terms, settings, limits)
 
 
 def _kinds() -> dict[str, type[CostOptions]]:
@@ -91,17 +98,3 @@ def _kinds() -> dict[str, type[CostOptions]]:
             raise CostsError(f"the cost '{point.name}' of another package is {kind!r}; expected a CostOptions class")
         found[point.name] = kind
     return found
-
-
-def _validated(kind: type[Options], data: Mapping[Any, Any], where: str) -> Options:
-    try:
-        return kind.model_validate(dict(data))
-    except ValidationError as error:
-        lines = []
-        for finding in error.errors(include_url=False):
-            key = ".".join(str(part) for part in finding["loc"])
-            if finding["type"] == "extra_forbidden":
-                lines.append(f"{where}: unknown key '{key}'; expected some of {sorted(kind.model_fields)}")
-            else:
-                lines.append(f"{where}: '{key}' is {finding['input']!r:.60}; {finding['msg'].lower()}")
-        raise CostsError("\n".join(lines)) from None

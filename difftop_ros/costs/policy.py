@@ -17,6 +17,7 @@ from torch import Tensor
 
 from difftop_ros.contract import Contract
 from difftop_ros.costs.collision import Collision
+from difftop_ros.costs.keep import Kept
 from difftop_ros.costs.kinds import CollisionOptions
 from difftop_ros.costs.load import Costs
 from difftop_ros.costs.solve import CostsFailed, SecondSolve
@@ -46,6 +47,7 @@ class WithCosts:
             for name, term in costs.terms.items()
             if isinstance(term, Collision) and isinstance(options := costs.settings[name], CollisionOptions)
         ]
+        self._kept = Kept(costs.limits, self.contract)
         self._time_s, self._ages_ms = 0.0, dict[str, float]()
 
     def __getattr__(self, name: str) -> Any:
@@ -54,8 +56,19 @@ class WithCosts:
     def reset(self) -> None:
         """Forget the past episode: what was seen in it too."""
         self.policy.reset()
+        self._kept.reset()
         for watched in self._watched:
             watched.reset()
+
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """New weights by the costs' names, from the next plan on. Raises UserError, and then nothing has changed."""
+        for name, weight in weights.items():
+            if not hasattr(self.costs.terms.get(name), "weight"):
+                raise UserError(f"no cost with a weight is called '{name}'; there are {list(self.costs.terms)}")
+            if not 0 <= weight < np.inf:
+                raise UserError(f"the weight of '{name}' is {weight}; expected a finite number, 0 or more")
+        for name, weight in weights.items():
+            setattr(self.costs.terms[name], "weight", weight)  # noqa: B010 - not every cost has one
 
     def observed(self, time_s: float, ages_ms: Mapping[str, float]) -> None:
         """When the next frames were seen [s], and how old each observation was then [ms].
@@ -125,7 +138,8 @@ class WithCosts:
             actions = self._solve.clipped(plan)
             status, iterated = Status(int(solution.status[0])).name, int(solution.iterations[0])
             shares = self._solve.shares(plan)
-        nearest = self._solve.clearance(plan)
+        actions = self._kept(actions, position.double().numpy())
+        nearest = self._solve.clearance(torch.from_numpy(actions).to(plan))
         return replace(
             result,
             actions=actions,

@@ -61,6 +61,8 @@ class SecondSolve:
 
     def asked(self, plan: Tensor) -> tuple[Tensor, bool]:
         """The shares (terms,) of a plan, and whether any cost would have another plan: its gradient is not zero."""
+        if not self.costs.terms:
+            return torch.empty(0), False
         with torch.enable_grad():
             leaf = plan[None].clone().requires_grad_()
             shares = self._shares(leaf)

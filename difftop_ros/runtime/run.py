@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.contract.run_limits import RunLimits
 from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult, WarmStart
 from difftop_ros.runtime.clock import Pacer, TimeSource
@@ -93,17 +94,18 @@ class Run:
     def __init__(
         self, contract: Contract, worker: PolicyWorker | ProcessWorker, source: TimeSource, streams: StreamBuffers,
         joints: JointReader, settings: RunSettings, outlet: CommandOutlet, on_result: OnResult,
-        guard: Guard | None = None,
+        guard: Guard | None = None, run_limits: RunLimits | None = None,
     ) -> None:  # fmt: skip
         self._source, self._streams, self._outlet, self._on_result = source, streams, outlet, on_result
         self._sync_ns = round(settings.sync_ms * 1e6)
         facts, step_s = worker.facts, 1.0 / contract.rate_hz
         worker.reset()
         worker.observe(streams.request(source.now_ns(), facts.obs_steps, step_s))
-        limits = MotionLimits.of(contract.command, contract.control_rate_hz)
+        robot_limits = MotionLimits.of(contract.command, contract.control_rate_hz)
+        limits = robot_limits if run_limits is None else robot_limits.within(run_limits)
         gate = CommandGate(limits, settings.make_checks(joints.max_age_ms, guard))
         self._guard = guard
-        self._joints, self._belief, self.objection = joints, Belief(limits), ""
+        self._joints, self._belief, self.objection = joints, Belief(robot_limits), ""
         self._window_ns = round((facts.obs_steps - 1) * step_s * 1e9)
         joints.believe(self._belief)
         reading = joints.read(source.now_ns())

@@ -12,10 +12,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,6 @@ class PolicyFacts:
 @dataclass(frozen=True)
 class WorkerOptions:
     """model: folder; contract: YAML text in force ('' = the policy's copy); namespace: that of its relative topics;
-    costs: file of costs added to its plans, surroundings: file of what must not be touched ('' = none);
     added_delay_ms: of each plan; the others as the parameters.
 
     decode makes a message of its serialized bytes and type name; it is a function of a module, so that it can be sent.
@@ -61,8 +61,6 @@ class WorkerOptions:
     device: str = "cpu"
     torch_threads: int = 1
     prepare_solve: str = "none"
-    costs: str = ""
-    surroundings: str = ""
     added_delay_ms: float = 0.0
 
 
@@ -70,10 +68,12 @@ class PolicyWorker:
     """A policy and the observation pipeline that feeds it. Used by one thread."""
 
     def __init__(
-        self, policy: Any, contract: Contract, decode: Deserialize, sight: Sight | None = None, delay_s: float = 0.0
+        self, policy: Any, contract: Contract, decode: Deserialize, prepare: str = "none", delay_s: float = 0.0
     ) -> None:
-        """sight: finds in each newest observation what must not be touched; delay_s: added to each plan's time [s]."""
-        self.policy, self.contract, self._sight, self._delay_s = policy, contract, sight, delay_s
+        """prepare: backend of solves that costs add; delay_s: added to each plan's time [s]."""
+        self.policy, self.contract, self._prepare, self._delay_s = policy, contract, prepare, delay_s
+        self._alone, self._equipment = policy, [("", b""), ("", b"")]
+        self._sight: Sight | None = None
         # Windows of successive plans overlap, not always with the last one: a frame may be asked for again later.
         kept = 2 * int(getattr(policy, "obs_steps", 1)) + 2
         self._pipeline = ObservationPipeline(contract, lambda message: decode(message.raw, message.kind), kept)
@@ -122,6 +122,32 @@ class PolicyWorker:
             stage_ms=took,
         )  # fmt: skip
 
+    def equip(self, costs: str, surroundings: str) -> None:
+        """Costs added to plans and what must not be touched, of these files as they are now ('' = none).
+
+        Files that are as they were change nothing. Raises UserError, and then nothing has changed either.
+        """
+        from difftop_ros.costs.load import load_costs
+        from difftop_ros.costs.policy import WithCosts
+
+        equipment = [(path, Path(path).read_bytes() if Path(path).is_file() else b"") for path in (costs, surroundings)]
+        if equipment == self._equipment:
+            return
+        policy = WithCosts(self._alone, load_costs(costs, self.contract), self.contract) if costs else self._alone
+        sight = load_guard(surroundings, self.contract).sight() if surroundings else None
+        if costs and self._prepare != "none":
+            policy.prepare(self._prepare)
+        self.policy, self._sight, self._equipment = policy, sight, equipment
+
+    def weigh(self, weights: Sequence[str]) -> None:
+        """New weights of the costs, as 'name=weight'. Raises UserError, and then nothing has changed."""
+        weights = [word for word in weights if word]
+        weigh = getattr(self.policy, "weigh", None)
+        if weights and weigh is None:
+            raise UserError(f"cost_weights is {list(weights)}, but no costs are added; set 'costs' first")
+        if weights and weigh is not None:
+            weigh(dict(_weight(word) for word in weights))
+
     @property
     def facts(self) -> PolicyFacts:
         """What the node must know of the policy."""
@@ -143,22 +169,25 @@ def load_worker(options: WorkerOptions) -> PolicyWorker:
     import torch
 
     from difftop_ros.contract import parse_contract
-    from difftop_ros.costs.load import load_costs
-    from difftop_ros.costs.policy import WithCosts
     from difftop_ros.policies import load_policy
 
     torch.set_num_threads(options.torch_threads)
     policy: Any = load_policy(options.model, device=options.device)
     contract = parse_contract(options.contract, "contract") if options.contract else policy.contract
     check_fit(contract, policy.contract, options.model)
-    if options.costs:
-        policy = WithCosts(policy, load_costs(options.costs, contract), contract)
     if options.prepare_solve != "none":
         policy.prepare(options.prepare_solve)
     policy.warm_up()
-    sight = load_guard(options.surroundings, contract).sight() if options.surroundings else None
     namesake = contract.in_namespace(options.namespace)
-    return PolicyWorker(policy, namesake, options.decode, sight, options.added_delay_ms / 1e3)
+    return PolicyWorker(policy, namesake, options.decode, options.prepare_solve, options.added_delay_ms / 1e3)
+
+
+def _weight(word: str) -> tuple[str, float]:
+    name, _, number = word.partition("=")
+    try:
+        return name.strip(), float(number)
+    except ValueError:
+        raise UserError(f"cost_weights has {word!r}; expected 'name=weight', the name of a cost and a number") from None
 
 
 def check_fit(contract: Contract, trained: Contract, model: str) -> None:
@@ -201,6 +230,14 @@ class ProcessWorker:
         """As PolicyWorker.reset."""
         self._call("reset", None)
 
+    def equip(self, costs: str, surroundings: str) -> None:
+        """As PolicyWorker.equip."""
+        self._call("equip", None, costs, surroundings, timeout_s=START_S + PREPARE_S)
+
+    def weigh(self, weights: Sequence[str]) -> None:
+        """As PolicyWorker.weigh."""
+        self._call("weigh", None, list(weights))
+
     def close(self) -> None:
         """End the process, by force after 2 seconds."""
         self._pipe.close()
@@ -209,13 +246,13 @@ class ProcessWorker:
             self._process.kill()
             self._process.join(2.0)
 
-    def _call(self, name: str, request: Request | None, *rest: Any) -> Any:
+    def _call(self, name: str, request: Request | None, *rest: Any, timeout_s: float = 30.0) -> Any:
         with self._lock:
             try:
                 self._send(name, request, rest)
             except OSError as error:
                 raise PlannerLost(f"the planner's process is gone ({error}); {AGAIN}") from None
-            return self._answer(30.0)
+            return self._answer(timeout_s)
 
     def _send(self, name: str, request: Request | None, rest: tuple[Any, ...]) -> None:
         """The call as (name, times, picks by number, turns, new messages' facts, rest), then new messages' bytes alone.
@@ -279,7 +316,7 @@ class _Server:
 
     def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, turns: Any, rest: tuple[Any, ...]) -> Any:
         if times is None:
-            return getattr(worker, name)()
+            return getattr(worker, name)(*rest)
         used = {number for pick in picks for number in pick.values()}
         self._known = _still_of_use(self._known, used, times)
         request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks), turns)

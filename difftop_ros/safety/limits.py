@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from difftop_ros.contract import Command
+from difftop_ros.contract.run_limits import RunLimits
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class MotionLimits:
             jerk=numbers("jerk"),
             step=numbers("step"),
         )
+
+    def within(self, run: RunLimits) -> MotionLimits:
+        """The same with the shares of velocity and acceleration that a run allows."""
+        return replace(self, velocity=run.velocity * self.velocity, acceleration=run.acceleration * self.acceleration)
 
     @property
     def size(self) -> int:

@@ -19,6 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from difftop_ros.contract import Contract, load_contract
+from difftop_ros.contract.run_limits import RunLimits
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.parameters import declare, refused
 from difftop_ros.nodes.policy.connections import Connections
@@ -32,7 +33,7 @@ from difftop_ros.runtime.run import Run, RunSettings
 from difftop_ros.runtime.unfinished import UnfinishedRun
 from difftop_ros.runtime.worker import PolicyWorker, ProcessWorker, WorkerOptions, load_worker
 from difftop_ros.safety.checks import left_out
-from difftop_ros.safety.guard import load_guard
+from difftop_ros.safety.guard import load_limits, make_guard
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -72,7 +73,12 @@ class PolicyNode(LifecycleNode):
             refusal = refused(known[change.name], change.value)
             if refusal:
                 return SetParametersResult(successful=False, reason=f"{change.name} is {refusal}")
-            if self.state == "active":
+            if change.name == "cost_weights" and self._worker is not None:
+                try:
+                    self._worker.weigh(change.value)
+                except UserError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+            elif self.state == "active":
                 return SetParametersResult(successful=False, reason=f"deactivate first, then set {change.name}")
         if self.state != "unconfigured" and any(change.name == "use_sim_time" for change in changes):
             return SetParametersResult(successful=False, reason="clean up first, then set use_sim_time")
@@ -165,13 +171,12 @@ class PolicyNode(LifecycleNode):
             model=self.value("model"), decode=deserialize, contract=asked.to_yaml() if asked else "",
             namespace=self.get_namespace(), device=self.value("device"), torch_threads=self.value("torch_threads"),
             prepare_solve=self.value("prepare_solve"),
-            costs=self.value("costs"), surroundings=self.value("surroundings"),
             added_delay_ms=self.value("added_delay_ms"),
         )  # fmt: skip
         self._worker = ProcessWorker(options) if self.value("planner_process") else load_worker(options)
         contract = (asked or self._worker.facts.contract).in_namespace(self.get_namespace())
         self.contract = contract
-        self._guard = load_guard(self.value("surroundings"), contract) if self.value("surroundings") else None
+        self._equip()
         self.source = SimTime() if self.value("use_sim_time") else SystemTime()
         self.connections = Connections(
             self, contract, self.source, self._worker.facts.obs_steps, self.value("max_ahead_ms")
@@ -180,6 +185,15 @@ class PolicyNode(LifecycleNode):
         robot = f"{self.context.get_domain_id()}.{contract.command.topic.strip('/').replace('/', '.')}"
         home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
         self._unfinished = UnfinishedRun(home / "difftop" / f"commanding.{robot}")
+
+    def _equip(self) -> None:
+        """Costs and surroundings, of their files as they are now."""
+        assert self.contract is not None and self._worker is not None
+        costs, surroundings = self.value("costs"), self.value("surroundings")
+        self._run_limits = load_limits(costs) if costs else RunLimits()
+        self._guard = make_guard(surroundings, self._run_limits, self.contract)
+        self._worker.equip(costs, surroundings)
+        self._worker.weigh(self.value("cost_weights"))
 
     def _settings(self) -> RunSettings:
         return RunSettings(**{field.name: self.value(field.name) for field in fields(RunSettings)})
@@ -212,13 +226,14 @@ class PolicyNode(LifecycleNode):
         reason = self.not_ready()
         if reason:
             raise UserError(reason)
+        self._equip()
         command = connections.open_command()
         reason = connections.crowded()  # another may have begun at the same time
         if reason:
             raise UserError(reason)
         self.run = Run(
             contract, worker, self.source, connections.streams, self._joints, self._settings(), command,
-            self._supervision.on_result, self._guard,
+            self._supervision.on_result, self._guard, self._run_limits,
         )  # fmt: skip
         self.why_stopped, self.running = "", True
         assert self._unfinished is not None

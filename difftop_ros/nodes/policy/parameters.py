@@ -23,6 +23,8 @@ PARAMETERS = (
         choices=("none", "compile", "cuda_graph", "compile+cuda_graph")),
     Parameter("costs", "", "File of costs added to every plan: what the policy keeps away from although it was never "
         "trained to (docs/how-to/add_costs.md); empty: none.", live=True),
+    Parameter("cost_weights", [""], "Weights in place of the costs file's, as 'name=weight'; may be set while the node "
+        "is active too, and counts from the next plan on.", live=True),
     Parameter("surroundings", "", "File of what the robot must not touch, whatever the policy: shapes and the points "
         "of a cloud; what would touch is not sent (docs/how-to/keep_clear.md); empty: nothing is known.", live=True),
     Parameter("planner_process", True, "Observe and solve in a process of their own, so that no large cloud or solve "
