@@ -31,7 +31,7 @@ class SolveOptions(Section):
 
     tether: float = Field(0.3, gt=0, le=1e3, description="how strongly the plan stays near the policy's own")
     stiffness: float = Field(3.0, ge=0, le=1e3, description="how strongly the way round is kept smooth")
-    iterations: int = Field(8, ge=1, le=1000, description="of the solve")
+    iterations: int = Field(6, ge=1, le=1000, description="of the solve")
     detour_m: float = Field(
         0.1, ge=0, le=1, description="how far aside the further starts lie; 0: no further starts [m]"
     )

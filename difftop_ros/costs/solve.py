@@ -26,7 +26,7 @@ from difftop_ros.trajopt import Problem, Solution, SolverOptions, prepare, solve
 LEAST_MS = 5.0  # of a solve, however late those before it were
 KEPT = 0.9  # another way is taken when it costs less than this share of the way in force: no dithering before a post
 TOLERANCE = 3e-3  # of the gradient: an amount of a mode by which no step of the plan moves a thousandth at top speed
-MODES = 8
+MODES = 6
 
 
 class CostsFailed(UserError):
@@ -43,7 +43,7 @@ class SecondSolve:
         self._scale = torch.tensor([joint.velocity / contract.rate_hz for joint in command.joints])
         self._bounds = torch.tensor(command.bounds(), dtype=torch.float32)
         self._fixed = torch.tensor([name in contract.robot.coupling for name in command.joint_names])
-        self._scale[self._fixed] = 0.0
+        self._spread = torch.diag(self._scale)[~self._fixed]  # (free joints, A): steps of those to commands
         self._modes: dict[int, tuple[Tensor, Tensor]] = {}  # by the horizon
         self.collisions = [term for term in costs.terms.values() if isinstance(term, Collision)]
         self._backend = "none"
@@ -133,23 +133,22 @@ class SecondSolve:
         return self._modes[horizon]
 
     def _plan(self, plan: Tensor, amounts: Tensor) -> Tensor:
-        """The plan that differs from `plan` by `amounts` (..., K, A) of the modes."""
+        """The plan that differs from `plan` by `amounts` (..., K, free joints) of the modes."""
         modes, _ = self._basis(len(plan))
-        return torch.clamp(plan + self._scale * (modes @ amounts), *self._bounds)
+        return torch.clamp(plan + modes @ amounts @ self._spread, *self._bounds)
 
     def _amounts(self, plan: Tensor, wanted: Tensor) -> Tensor:
-        """About those (..., K, A) that make `plan` the plans `wanted` (..., H, A)."""
+        """About those (..., K, free joints) that make `plan` the plans `wanted` (..., H, A)."""
         _, nearest = self._basis(len(plan))
-        steps = (wanted - plan) / torch.where(self._fixed, 1.0, self._scale)
-        return nearest @ steps.masked_fill(self._fixed, 0.0)
+        return nearest @ ((wanted - plan) / self._scale)[..., ~self._fixed]
 
     def _problem(self, plan: Tensor, times: int) -> Problem:
-        """In amounts v (times, K, A)."""
+        """In amounts v (times, K, free joints)."""
         modes, _ = self._basis(len(plan))
-        still = torch.zeros(times, modes.shape[1], plan.shape[1])
+        still = torch.zeros(times, modes.shape[1], len(self._spread))
         free = torch.full_like(still, torch.inf)
         problem = Problem(_nothing, (), -free, free, reference=still, proximal=1.0)
-        common = [t.expand(times, *t.shape) for t in (modes, self._scale, plan, self._bounds)]
+        common = [t.expand(times, *t.shape) for t in (modes, self._spread, plan, self._bounds)]
         for term in self.costs.terms.values():
             data = (tensor.expand(times, *tensor.shape) for tensor in term.data)
             problem = problem.adding(_OfAmounts(term), *common, *data)
@@ -181,9 +180,7 @@ class SecondSolve:
             return solve(problem, initial, options, warm)
         if len(initial) not in self._prepared:
             self._prepared[len(initial)] = prepare(problem, initial, options, self._backend)
-        return self._prepared[len(initial)](
-            problem.context, initial, problem.reference, problem.lower, problem.upper, warm, options.deadline_ms
-        )
+        return self._prepared[len(initial)](problem.context, initial, warm_start=warm, deadline_ms=options.deadline_ms)
 
     def _asides(self, plan: Tensor, position: Tensor) -> list[Tensor]:
         """Plans whose tool swerves by `detour_m` upwards, to the left and to the right of its way, most in mid-way."""
@@ -209,17 +206,17 @@ class SecondSolve:
 
 
 class _OfAmounts:
-    """A term over amounts of modes, v (B, K, A)."""
+    """A term over amounts of modes, v (B, K, free joints)."""
 
     def __init__(self, term: CostTerm) -> None:
         self._term = term
 
-    def __call__(self, v: Tensor, modes: Tensor, scale: Tensor, plan: Tensor, bounds: Tensor, *data: Tensor) -> Tensor:
-        """modes (B, H, K), scale (B, A), plan (B, H, A), bounds (B, 2, A), the term's data -> cost (B,)."""
-        commands = plan + scale[:, None] * (modes @ v)
+    def __call__(self, v: Tensor, modes: Tensor, spread: Tensor, plan: Tensor, bounds: Tensor, *data: Tensor) -> Tensor:
+        """modes (B, H, K), spread (B, free, A), plan (B, H, A), bounds (B, 2, A), the term's data -> cost (B,)."""
+        commands = plan + modes @ v @ spread
         return self._term(torch.clamp(commands, bounds[:, :1], bounds[:, 1:]), *data)
 
 
 def _nothing(v: Tensor) -> Tensor:
-    """The return of amounts (B, K, A) by themselves: what they cost is the proximal term's."""
+    """The return of amounts (B, K, free joints) by themselves: what they cost is the proximal term's."""
     return 0.0 * v.flatten(1).sum(1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from policy_process import CLEANUP, CONFIGURE, DEACTIVATE, activate_when_ready, positions, start
+from policy_process import ACTIVATE, DEACTIVATE, activate_when_ready, positions, start
 
 from difftop_ros.contract import Contract, parse_contract
 from difftop_ros.policies import load_policy
@@ -48,18 +48,27 @@ def tips(body: Body, path: np.ndarray) -> np.ndarray:
     return body.pose(path, "tip")[:, :3, 3]
 
 
-def configured(robot: Any, surroundings: Path) -> None:
-    """Deactivate, give the node its surroundings, configure again."""
+def set_parameter(robot: Any, name: str, value: str | list[str]) -> Any:
+    """The node's answer to a new value."""
     from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
     from rcl_interfaces.srv import SetParameters
 
-    assert robot.transition(DEACTIVATE) and robot.transition(CLEANUP)
-    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(surroundings))
-    request = SetParameters.Request(parameters=[Parameter(name="surroundings", value=value)])
-    assert robot.call(SetParameters, "/difftop_policy/set_parameters", request).results[0].successful
+    kind = ParameterType.PARAMETER_STRING if isinstance(value, str) else ParameterType.PARAMETER_STRING_ARRAY
+    field = "string_value" if isinstance(value, str) else "string_array_value"
+    request = SetParameters.Request(
+        parameters=[Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))]
+    )
+    return robot.call(SetParameters, "/difftop_policy/set_parameters", request).results[0]
+
+
+def given(robot: Any, name: str, file: Path) -> None:
+    """Deactivate and give the node another file; it is read at the next activation."""
+    assert robot.transition(DEACTIVATE)
+    assert set_parameter(robot, name, str(file)).successful
     robot.position = START.copy()
     robot.commands.clear()
-    assert robot.transition(CONFIGURE), robot.sentences()[-2:]
+    until = time.monotonic() + 0.5
+    robot.until(lambda: time.monotonic() > until, 5, "joint states from there")
 
 
 def test_what_would_touch_is_not_sent_and_the_pair_is_named(
@@ -79,7 +88,7 @@ def test_what_would_touch_is_not_sent_and_the_pair_is_named(
 
     file.write_text(yaml.safe_dump({"margin": 0.0, "shapes": [
         {"name": "wall", "kind": "half_space", "point": wall.tolist(), "normal": (-direction).tolist()}]}))  # fmt: skip
-    configured(robot, file)
+    given(robot, "surroundings", file)
     activate_when_ready(robot)
     robot.until(lambda: "'wall'" in robot.sentences()[-1], 30, "a hold before the wall")
     assert "holding: tip would come" in robot.sentences()[-1]
@@ -92,13 +101,39 @@ def test_what_would_touch_is_not_sent_and_the_pair_is_named(
     robot._points = (wall + np.linspace(-0.8, 0.8, 200)[:, None] * along).astype(np.float32)
     file.write_text(yaml.safe_dump({"margin": 0.01, "cloud": "cloud", "low": [-1, -1, -1], "high": [1, 1, 1],
                                     "above": -1.0, "robot_margin": 0.0}))  # fmt: skip
-    configured(robot, file)
+    given(robot, "surroundings", file)
     activate_when_ready(robot)
     robot.until(lambda: "a point of the cloud" in robot.sentences()[-1], 30, "a hold before the points")
 
     file.write_text(yaml.safe_dump({"shapes": [
         {"name": "block", "kind": "box", "centre": free[0].tolist(), "size": [0.3, 0.3, 0.3]}]}))  # fmt: skip
-    configured(robot, file)
+    given(robot, "surroundings", file)
     robot.until(
-        lambda: not robot.transition(3) and "stands inside 'block'" in robot.sentences()[-1], 20, "a refusal to start"
+        lambda: not robot.transition(ACTIVATE) and "stands inside 'block'" in robot.sentences()[-1],
+        20,
+        "a refusal to start",
+    )
+
+
+def test_weights_change_while_active_and_files_while_inactive(
+    contract: Contract, eager: Path, robot: Any, spawn: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "costs.yaml"
+    file.write_text("terms: {calm: {kind: joint_speed, share: 0.5}}\n")
+    start(spawn, robot, eager, f"contract:={tmp_path / 'contract.yaml'}", "max_plan_age_ms:=3000.0")
+    activate_when_ready(robot)
+    assert "no costs are added" in set_parameter(robot, "cost_weights", ["calm=2"]).reason
+    assert "deactivate first" in set_parameter(robot, "costs", str(file)).reason
+    given(robot, "costs", file)
+    activate_when_ready(robot)
+    robot.until(lambda: list(robot.statuses[-1].term_names) == ["calm"], 20, "a plan with the cost")
+    robot.until(lambda: robot.statuses[-1].term_costs[0] > 0, 20, "a share of the cost")
+    for words, says in (("none=1", "called 'none'"), ("calm=nan", "finite"), ("calm", "name=weight")):
+        assert says in set_parameter(robot, "cost_weights", [words]).reason
+    assert set_parameter(robot, "cost_weights", ["calm=0"]).successful
+    robot.until(lambda: robot.statuses[-1].term_costs[0] == 0, 20, "a plan with the new weight")
+    robot.transition(DEACTIVATE)
+    file.write_text("terms: {calm: {kind: nobody's}}\n")
+    robot.until(
+        lambda: not robot.transition(ACTIVATE) and "calm.kind is" in robot.sentences()[-1], 20, "a refusal to start"
     )
