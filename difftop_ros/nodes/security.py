@@ -19,6 +19,7 @@ from difftop_ros.nodes.simulation.mujoco.streams import MESSAGE_TYPES, joint_top
 from difftop_ros.nodes.simulation.state import STATE_TOPIC
 
 TRAINER, SIMULATION = "difftop_trainer", "sim_bridge"
+REPORTS = ("plan", "solver_status", "markers")  # of the policy, below difftop/
 _PARAMETER_SERVICES = (
     "describe_parameters", "get_parameter_types", "get_parameters", "list_parameters", "set_parameters",
     "set_parameters_atomically", "get_type_description",
@@ -58,7 +59,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
     return (
         Access(
             POLICY,
-            (contract.command.topic, "difftop/plan", "difftop/solver_status", "/diagnostics", "~/transition_event"),
+            (contract.command.topic, *(f"difftop/{name}" for name in REPORTS), "/diagnostics", "~/transition_event"),
             observed,
             tuple(f"~/{name}" for name in _LIFECYCLE_SERVICES),
         ),

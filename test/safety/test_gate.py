@@ -292,7 +292,7 @@ def test_a_list_of_checks_that_cannot_be_had_is_a_sentence(names: list[str], wor
 def test_checks_left_out_are_told() -> None:
     assert left_out(DEFAULT_CHECKS) == []
     assert left_out(["finite", "joint names", "velocity", "calm"]) == [
-        "plan age", "measurement", "position", "acceleration", "jerk", "tracking",
+        "plan age", "measurement", "position", "acceleration", "jerk", "tracking", "clearance",
     ]  # fmt: skip
 
 

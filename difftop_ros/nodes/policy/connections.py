@@ -10,7 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from difftop_ros.contract import Contract
-from difftop_ros.messages import ObservationPipeline
+from difftop_ros.messages import ObservationPipeline, markers
 from difftop_ros.messages.commands import array_to_command, trajectory
 from difftop_ros.messages.joints import names_of
 from difftop_ros.msg import Plan, SolverStatus
@@ -134,6 +134,7 @@ class Connections:
         self.command: CommandPublisher | None = None
         self.plan = node.create_publisher(Plan, "difftop/plan", 1)
         self.status = node.create_publisher(SolverStatus, "difftop/solver_status", 10)
+        self.markers = node.create_publisher(message_class(markers.ARRAY), "difftop/markers", 1)
 
     def _inlet(self, topic: str, source: SystemTime | SimTime) -> Inlet:
         return Inlet(topic, self.streams, source, self._publishers if self._topics[topic] == JOINT_STATE else None)
@@ -164,5 +165,5 @@ class Connections:
         self.close_command()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        for publisher in (self.plan, self.status):
+        for publisher in (self.plan, self.status, self.markers):
             self._node.destroy_publisher(publisher)

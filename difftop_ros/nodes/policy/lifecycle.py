@@ -23,6 +23,7 @@ from difftop_ros.contract.run_limits import RunLimits
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.parameters import declare, refused
 from difftop_ros.nodes.policy.connections import Connections
+from difftop_ros.nodes.policy.drawing import Drawing
 from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMETERS
 from difftop_ros.nodes.policy.readiness import not_ready
 from difftop_ros.nodes.policy.supervision import Autostart, Supervision
@@ -192,6 +193,7 @@ class PolicyNode(LifecycleNode):
         costs, surroundings = self.value("costs"), self.value("surroundings")
         self._run_limits = load_limits(costs) if costs else RunLimits()
         self._guard = make_guard(surroundings, self._run_limits, self.contract)
+        self.drawing = Drawing(self.contract, self._guard)
         self._worker.equip(costs, surroundings)
         self._worker.weigh(self.value("cost_weights"))
 

@@ -44,7 +44,16 @@ class Supervision:
         connections = self._node.connections
         if plan is not None and connections is not None:
             connections.plan.publish(report.plan_message(plan))
+        self._draw(result, plan)
         self._publish_status(result)
+
+    def _draw(self, result: PlanResult, plan: TimedPlan | None) -> None:
+        node, run, connections = self._node, self._node.run, self._node.connections
+        if connections is None or run is None or connections.markers.get_subscription_count() == 0:
+            return
+        message = node.drawing.message(result, plan, run.control.last)
+        if message is not None:
+            connections.markers.publish(message)
 
     def _publish_status(self, result: PlanResult | None) -> None:
         run, connections = self._node.run, self._node.connections

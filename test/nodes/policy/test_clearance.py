@@ -65,10 +65,10 @@ def given(robot: Any, name: str, file: Path) -> None:
     """Deactivate and give the node another file; it is read at the next activation."""
     assert robot.transition(DEACTIVATE)
     assert set_parameter(robot, name, str(file)).successful
+    time.sleep(0.3)  # its last command may still be on its way
     robot.position = START.copy()
     robot.commands.clear()
-    until = time.monotonic() + 0.5
-    robot.until(lambda: time.monotonic() > until, 5, "joint states from there")
+    time.sleep(0.5)  # joint states from there
 
 
 def test_what_would_touch_is_not_sent_and_the_pair_is_named(
@@ -88,6 +88,10 @@ def test_what_would_touch_is_not_sent_and_the_pair_is_named(
 
     file.write_text(yaml.safe_dump({"margin": 0.0, "shapes": [
         {"name": "wall", "kind": "half_space", "point": wall.tolist(), "normal": (-direction).tolist()}]}))  # fmt: skip
+    from visualization_msgs.msg import MarkerArray
+
+    drawn: list[Any] = []
+    robot.node.create_subscription(MarkerArray, "/difftop/markers", drawn.append, 5)
     given(robot, "surroundings", file)
     activate_when_ready(robot)
     robot.until(lambda: "'wall'" in robot.sentences()[-1], 30, "a hold before the wall")
@@ -96,6 +100,9 @@ def test_what_would_touch_is_not_sent_and_the_pair_is_named(
     robot.until(lambda: time.monotonic() > until, 5, "the way to rest")
     if robot.commands:
         assert ((tips(body, positions(robot)) - wall) @ direction).max() <= -0.05 + 1e-6
+
+    robot.until(lambda: bool(drawn), 20, "markers")
+    assert {"body 0", "shape 0"} <= {marker.ns for marker in drawn[-1].markers}
 
     along = np.array([-direction[1], direction[0], 0.0])  # points all over the wall
     robot._points = (wall + np.linspace(-0.8, 0.8, 200)[:, None] * along).astype(np.float32)

@@ -97,11 +97,8 @@ def _run_model(args: argparse.Namespace, cell: Cell, arms: list[str]) -> None:
             for arm in begin:
                 if cell.key(kind, arm, seed) in done:
                     continue
-                film = (
-                    args.film / f"{cell.model.name}_{kind}_{arm}.gif"
-                    if (args.film and (kind, arm) not in filmed)
-                    else None
-                )
+                shown = f"{cell.model.name}_{kind}_{arm.replace(', ', '_')}.gif"
+                film = args.film / shown if args.film and (kind, arm) not in filmed else None
                 filmed.add((kind, arm))
                 row = starts.run_start(cell, begin[arm], kind, arm, seed, placed, film)
                 table.append(args.csv, starts.COLUMNS, row)
