@@ -80,13 +80,14 @@ class Markers:
         """A way of the tool (K, 3)."""
         self._marker(name, LINE_STRIP, [0.005, 0.0, 0.0], colour).points = self._points(places)
 
-    def words(self, text: str, place: Sequence[float]) -> None:
+    def words(self, text: str, place: np.ndarray) -> None:
         """Text at a place (3,)."""
         marker = self._marker("words", TEXT, [0.0, 0.0, 0.04], RED if text else GREY)
         marker.text = text or " "
         self._put(marker.pose.position, place)
 
 
-def _towards(axis: Sequence[float]) -> np.ndarray:
-    """Quaternion (4,) x y z w that turns z to `axis`."""
-    return Rotation.align_vectors([axis], [(0.0, 0.0, 1.0)])[0].as_quat()
+def _towards(axis: Sequence[float]) -> tuple[float, float, float, float]:
+    """Quaternion x y z w that turns z to `axis`."""
+    x, y, z, w = Rotation.align_vectors([axis], [(0.0, 0.0, 1.0)])[0].as_quat().tolist()
+    return x, y, z, w

@@ -21,7 +21,7 @@ def test_bodies_shapes_points_and_ways() -> None:
     ]))  # fmt: skip
     markers.points(np.zeros((4, 3)))
     markers.way("plan", np.ones((16, 3)), GREEN)
-    markers.words("tip would touch 'wall'", [0, 0, 1])
+    markers.words("tip would touch 'wall'", np.array([0.0, 0.0, 1.0]))
     found = {marker.ns: marker for marker in markers.message().markers}
     assert all(marker.header.frame_id == "base" for marker in found.values())
     assert [len(found[f"body {i}"].points) for i in (0, 1)] == [2, 1] and found["body 1"].scale.x == 0.4
