@@ -30,7 +30,10 @@ __all__ = ["CostsFailed", "WithCosts"]
 
 
 class WithCosts:
-    """Acts as `policy` does, around what the costs stand for. Everything else is the policy's own."""
+    """Acts as `policy` does, around what the costs stand for. Everything else is the policy's own.
+
+    second: the solve that heeds the costs.
+    """
 
     def __init__(self, policy: Any, costs: Costs, contract: Contract | None = None) -> None:
         """contract: the one in force, by default the policy's. Raises UserError for a mode without positions."""
@@ -41,7 +44,7 @@ class WithCosts:
                 f"costs need position commands, and command.mode is {self.contract.command.mode!r}; leave the costs out"
             )
         self._rows = self.contract.measured
-        self._solve = SecondSolve(costs, self.contract)
+        self.second = SecondSolve(costs, self.contract)
         self._watched = [
             Watched(term, options, self.contract)
             for name, term in costs.terms.items()
@@ -84,7 +87,7 @@ class WithCosts:
         """
         if getattr(self.policy.net, "prepare", None) is not None and self.policy.prepared != backend:
             self.policy.prepare(backend)
-        self._solve.prepare(backend, self.policy.horizon)
+        self.second.prepare(backend, self.policy.horizon)
 
     def act(
         self,
@@ -130,16 +133,16 @@ class WithCosts:
         """
         start = time.perf_counter()
         plan = torch.from_numpy(result.actions).to(torch.float32)
-        shares, heed = self._solve.asked(plan)
+        shares, heed = self.second.asked(plan)
         actions, status, iterated = result.actions, result.status, result.iterations
         if heed:
             warm = None if warm_start is None else torch.from_numpy(warm_start).to(torch.float32)
-            solution, plan = self._solve.around(plan, warm, position, until)
-            actions = self._solve.clipped(plan)
+            solution, plan = self.second.around(plan, warm, position, until)
+            actions = self.second.clipped(plan)
             status, iterated = Status(int(solution.status[0])).name, int(solution.iterations[0])
-            shares = self._solve.shares(plan)
+            shares = self.second.shares(plan)
         actions = self._kept(actions, position.double().numpy())
-        nearest = self._solve.clearance(torch.from_numpy(actions).to(plan))
+        nearest = self.second.clearance(torch.from_numpy(actions).to(plan))
         return replace(
             result,
             actions=actions,

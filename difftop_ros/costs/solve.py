@@ -57,7 +57,7 @@ class SecondSolve:
         low, high = self._bounds
         middle = ((low + high) / 2).expand(horizon, -1)
         for starts in {1, len(self._asides(middle, middle[0])) or 1}:
-            self._solve(middle, middle.expand(starts, -1, -1), None, None)
+            self.solve_from(middle, middle.expand(starts, -1, -1), None, None)
 
     def asked(self, plan: Tensor) -> tuple[Tensor, bool]:
         """The shares (terms,) of a plan, and whether any cost would have another plan: its gradient is not zero."""
@@ -88,12 +88,12 @@ class SecondSolve:
         ways aside too: most plans follow the one before, and one start is enough. It ends by the time `until` of the
         performance counter, or a little later. Raises CostsFailed if no plan of finite cost is found.
         """
-        first = self._solve(plan, plan[None], warm, until)
+        first = self.solve_from(plan, plan[None], warm, until)
         found = self._plan(plan, first.actions[0])
         asides = self._asides(plan, position) if self._too_near(found) else []
         if not asides:
             return first, found
-        others = self._solve(plan, torch.stack(asides), None, until)
+        others = self.solve_from(plan, torch.stack(asides), None, until)
         best = int(torch.where(torch.isfinite(others.final_cost), others.final_cost, torch.inf).argmin())
         if not float(others.final_cost[best]) < KEPT * float(first.final_cost[0]):
             return first, found
@@ -154,7 +154,7 @@ class SecondSolve:
             problem = problem.adding(_OfAmounts(term), *common, *data)
         return problem
 
-    def _solve(self, plan: Tensor, starts: Tensor, in_force: Tensor | None, until: float | None) -> Solution:
+    def solve_from(self, plan: Tensor, starts: Tensor, in_force: Tensor | None, until: float | None) -> Solution:
         """Solutions in amounts from plans `starts` (B, H, A) or, where it costs less, from the plan in force (H, A).
 
         Raises CostsFailed if none of them has a finite cost.
