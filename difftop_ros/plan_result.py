@@ -34,12 +34,10 @@ class WarmStart:
 
     actions  float64 (H, A) in contract units and joint order; None without a plan in force
     committed  so many first steps will have been executed when the new plan takes over: they are not for it to choose
-    tied  up to this step the new plan stays near to this one, less and less
     """
 
     actions: np.ndarray | None = None
     committed: int = 0
-    tied: int = 0
 
 
 @dataclass(frozen=True)

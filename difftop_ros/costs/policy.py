@@ -96,7 +96,6 @@ class WithCosts:
         iterations: int | None = None,
         deadline_ms: float | None = None,
         committed: int = 0,
-        tied: int = 0,
     ) -> PlanResult:
         """As Policy.act; warm_start is the plan in force, which may already go round something.
 
@@ -115,7 +114,7 @@ class WithCosts:
             shown = watched.withhold(shown, position)
         self._time_s, self._ages_ms = self._time_s + 1.0 / self.contract.rate_hz, {}
         result: PlanResult = self.policy.act(
-            shown, warm_start=warm_start, iterations=iterations, deadline_ms=deadline_ms, committed=committed, tied=tied
+            shown, warm_start=warm_start, iterations=iterations, deadline_ms=deadline_ms, committed=committed
         )
         until = None if deadline_ms is None else begin + deadline_ms / 1e3
         settled = committed if warm_start is not None and getattr(self.policy.net, "continues", False) else 0

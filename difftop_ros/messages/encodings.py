@@ -29,8 +29,11 @@ class Encoding:
     even: tuple[int, int] = (1, 1)
 
 
-def _reordered(channels: tuple[int, int, int], pixels: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(eight_bits(pixels)[..., channels])
+def _reordered(codes: dict[int, int], pixels: np.ndarray) -> np.ndarray:
+    """By OpenCV's code for the number of channels; as they are where there is none."""
+    pixels = eight_bits(pixels)
+    code = codes.get(pixels.shape[2])
+    return pixels if code is None else cv2.cvtColor(pixels, code)
 
 
 def _converted(code: int, pixels: np.ndarray) -> np.ndarray:
@@ -51,7 +54,9 @@ def _nv24(pixels: np.ndarray) -> np.ndarray:
     )
 
 
-_RGB, _BGR, _GREY = (partial(_reordered, order) for order in ((0, 1, 2), (2, 1, 0), (0, 0, 0)))
+_RGB = partial(_reordered, {4: cv2.COLOR_RGBA2RGB})
+_BGR = partial(_reordered, {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB})
+_GREY = partial(_reordered, {1: cv2.COLOR_GRAY2RGB})
 _UYVY = Encoding("u1", 2, partial(_converted, cv2.COLOR_YUV2RGB_UYVY), even=(2, 1))
 _YUYV = Encoding("u1", 2, partial(_converted, cv2.COLOR_YUV2RGB_YUY2), even=(2, 1))
 _MOSAIC = {

@@ -37,7 +37,7 @@ def rosbags_types(name: str) -> Any:
 LARGE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
 
 
-def read_large(raw: bytes, kind: str) -> Any:
+def read_large(raw: bytes | memoryview, kind: str) -> Any:
     """A message of a type in LARGE; its data are a view of the serialised bytes. Raises whatever wrong bytes cause."""
     return _standard_types().deserialize_cdr(memoryview(raw), kind)  # of bytes it would copy a slice
 

@@ -153,10 +153,10 @@ def _bag_qos(qos: QoSProfile) -> Qos:
     )  # fmt: skip
 
 
-def deserialize(raw: bytes, kind: str) -> Any:
+def deserialize(raw: bytes | memoryview, kind: str) -> Any:
     """A message of type `kind` ('sensor_msgs/msg/Image') from its serialized bytes. Else ObservationError."""
     try:
-        return read_large(raw, kind) if kind in LARGE else deserialize_message(raw, message_class(kind))
+        return read_large(raw, kind) if kind in LARGE else deserialize_message(bytes(raw), message_class(kind))
     except UserError:
         raise
     except Exception as error:  # RMWError, MemoryError and what else wrong bytes bring about

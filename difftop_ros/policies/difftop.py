@@ -96,18 +96,17 @@ class DifftopNet(PolicyNet):
         noise: Noise | None = None,
         terms: Sequence[Added] = (),
         committed: int = 0,
-        tied: int = 0,
     ) -> Solution:
         """Solve from the base's chunk or the warm start (B, H, A), whichever costs less.
 
         The latent is the mean of the prior's likeliest mode; with latent_samples above 1 that one and draws from the
         prior, of which the plan of lowest cost is kept. terms are added to that cost; after `prepare` those it
-        was prepared with. committed, tied: see `continuing`.
+        was prepared with. committed: see `continuing`.
         """
         problem, start, times = self.run_time_problem(encoding, origin, noise or Noise(0), terms)
         if warm_start is not None:
             warm_start = warm_start.repeat_interleave(times, 0)
-            problem = continuing(problem, warm_start, committed, tied)
+            problem = continuing(problem, warm_start, committed)
         if self._prepared and iterations is None:
             solution = self._prepared(
                 problem.context, start, problem.reference, problem.lower, problem.upper, warm_start, deadline_ms
@@ -217,24 +216,16 @@ def divergences(mean: Tensor, log_variance: Tensor, means: Tensor, log_variances
     return 0.5 * (ratio - 1 - log_variance + log_variances).sum(2)
 
 
-def continuing(problem: Problem, plan: Tensor, committed: int, tied: int) -> Problem:
+def continuing(problem: Problem, plan: Tensor, committed: int) -> Problem:
     """The problem of a plan that goes on with another (B, H, A), whose first `committed` steps will have been executed.
 
-    Those are fixed by bounds that coincide: they are facts, and a penalty would be weighed against the cost. Up to the
-    step `tied` the centre of the proximal term passes from that plan to the base, so that what follows a fixed step is
-    near to what would have followed it. Both are data of the problem, so a prepared solve takes them too.
+    Those are fixed by bounds that coincide: they are facts, and a penalty would be weighed against the cost. Bounds are
+    data of the problem, so a prepared solve takes them too.
     """
-    if not committed or problem.reference is None:
-        return problem
-    steps = torch.arange(plan.shape[1], device=plan.device)[:, None]
-    given, fixed = problem.clamp(plan), steps < committed
-    near = ((tied - steps) / (tied - committed + 1)).clamp(0.0, 1.0)
-    return dataclasses.replace(
-        problem,
-        lower=torch.where(fixed, given, problem.lower),
-        upper=torch.where(fixed, given, problem.upper),
-        reference=torch.lerp(problem.reference, given, near.to(given).expand_as(given)),
-    )
+    fixed = torch.arange(plan.shape[1], device=plan.device)[:, None] < committed
+    given = problem.clamp(plan)
+    lower, upper = (torch.where(fixed, given, bound) for bound in (problem.lower, problem.upper))
+    return dataclasses.replace(problem, lower=lower, upper=upper)
 
 
 def _adding(problem: Problem, terms: Sequence[Added], times: int) -> Problem:

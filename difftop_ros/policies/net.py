@@ -35,7 +35,7 @@ class ActingNet(nn.Module):
 
     solves: whether a plan is the solution of an optimisation, to which terms may be added and which can be prepared.
     asked: the scaled chunk (B, H, A) that the networks gave last, before it was brought into its box.
-    continues: whether `plan` also takes `committed` and `tied` (plan_result.WarmStart) and heeds them.
+    continues: whether `plan` also takes `committed` (plan_result.WarmStart) and heeds it.
     """
 
     solves = False

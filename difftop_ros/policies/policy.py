@@ -61,12 +61,11 @@ class Policy:
         iterations: int | None = None,
         terms: Sequence[CostTerm] = (),
         committed: int = 0,
-        tied: int = 0,
     ) -> PlanResult:
         """Plan from obs[key] (obs_steps, ...) raw frames as the observation pipeline makes them.
 
         warm_start: the previous plan's actions (H, A) in contract units, already shifted to this observation's time.
-        committed, tied: of its steps, see plan_result.WarmStart; policies that optimise nothing pass them over.
+        committed: so many of its steps will have been executed, and stay; policies that optimise nothing pass it over.
         deadline_ms bounds the solve. iterations overrides the configured number; 0 gives the base policy's chunk.
         Policies that draw random numbers draw the same ones each time, from `noise_seed`: equal observations get equal
         plans, and a policy that must choose between equally good ways does not waver.
@@ -85,7 +84,7 @@ class Policy:
             warm = None if warm_start is None else self._scaled(warm_start, origin)
             noise = Noise(self.noise_seed)
             continues = warm is not None and self.net.continues
-            more = {"committed": committed, "tied": tied} if continues else {}
+            more = {"committed": committed} if continues else {}
             solution = self.net.plan(encoding, origin, warm, iterations, deadline_ms, noise, added, **more)
             status = solution.statuses()[0]
             actions = self.net.scaler.unscale(solution.actions, origin)[0].double().cpu().numpy()

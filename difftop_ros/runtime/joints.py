@@ -158,7 +158,7 @@ class JointReader:
         age_ms = (time_ns - int(judge.stamps_ns.min())) / 1e6 if judge.stamps_ns.all() else float("inf")
         return JointReading(position.copy(), age_ms, doubt.reason, doubt.kind or "measurement")
 
-    def _take(self, topic: str, raw: bytes, kind: str, stamp_ns: int) -> Verdict:
+    def _take(self, topic: str, raw: bytes | memoryview, kind: str, stamp_ns: int) -> Verdict:
         try:
             return self._judge.take(topic, self._deserialize(raw, kind), stamp_ns)
         except Exception as error:  # a message can be any bytes; whatever it does is its own fault

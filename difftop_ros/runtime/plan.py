@@ -249,11 +249,7 @@ class Continuation:
         actions = np.stack([self._at(stamp_ns + round(k * step_ns), log) for k in range(self._horizon)])
         if newest.mode != "position":
             actions *= self.stretch  # a policy wants speeds and increments as it knows them
-        committed = self._committed(delay_s)
-        # Behind its last step a plan only stands still: nothing to stay near to.
-        end_ns = newest.start_ns + (len(newest.actions) - 1) * newest.step_s * 1e9
-        covered = int((end_ns - stamp_ns) // step_ns) + 1
-        return WarmStart(actions, committed, max(committed, min(2 * committed, covered, self._horizon)))
+        return WarmStart(actions, self._committed(delay_s))
 
     def timed(self, plan: TimedPlan, now_ns: int) -> TimedPlan:
         """The plan that arrives now [ns], at the pace its warm start was made for.

@@ -23,7 +23,7 @@ MOST_BYTES = 256_000_000  # of one topic's history
 MOST_OTHERS = 16  # other publishers of a topic that are told apart
 SERVED_NS = 1_000_000_000  # after so long without the joints asked for, a message that lacks them is told
 WENT_BACK_NS = 1_000_000_000  # a stamp so far behind is a clock that began anew, not a message overtaken
-Deserialize = Callable[[bytes, str], Any]
+Deserialize = Callable[[bytes | memoryview, str], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class RawMessage:
     """One message as received: time by the contract's clock [ns], serialized bytes, a number no other message has."""
 
     stamp_ns: int
-    raw: bytes
+    raw: bytes | memoryview
     kind: str
     number: int
 

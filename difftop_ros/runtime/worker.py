@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -34,6 +35,7 @@ from difftop_ros.stages import measured, stage
 
 START_S = 120.0
 PREPARE_S = 600.0  # more for a solve that is compiled first
+ANSWER_S = 30.0  # after which a planner that neither reads nor answers is given up
 AGAIN = "see its last words above, then clean up and configure again"
 
 
@@ -113,7 +115,7 @@ class PolicyWorker:
                     observed(time_ns / 1e9, ages_ms)
                 seen = None if self._sight is None else self._sight.in_frames(frames, time_ns / 1e9, ages_ms)
                 result = self.policy.act(
-                    frames, warm_start=warm.actions, committed=warm.committed, tied=warm.tied, deadline_ms=deadline_ms
+                    frames, warm_start=warm.actions, committed=warm.committed, deadline_ms=deadline_ms
                 )
             time.sleep(self._delay_s)
         took |= {"encode": result.encode_ms, "solve": result.solve_ms}
@@ -206,11 +208,15 @@ class ProcessWorker:
     def __init__(self, options: WorkerOptions) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, options), name="difftop-planner", daemon=True)
+        self._bytes, their_bytes = socket.socketpair()
+        self._bytes.settimeout(ANSWER_S)
+        arguments = (theirs, their_bytes, options)
+        self._process = context.Process(target=_serve, args=arguments, name="difftop-planner", daemon=True)
         resource_tracker.ensure_running()  # started by the process's own start, it would let signals through again
         with signals.held_back():  # Ctrl-C while it is still importing would be a traceback
             self._process.start()
         theirs.close()
+        their_bytes.close()
         self._lock = threading.Lock()
         self._sent: dict[int, RawMessage] = {}
         self.facts: PolicyFacts = self._answer(START_S + PREPARE_S * (options.prepare_solve != "none"))
@@ -241,12 +247,13 @@ class ProcessWorker:
     def close(self) -> None:
         """End the process, by force after 2 seconds."""
         self._pipe.close()
+        self._bytes.close()
         self._process.join(2.0)
         if self._process.is_alive():
             self._process.kill()
             self._process.join(2.0)
 
-    def _call(self, name: str, request: Request | None, *rest: Any, timeout_s: float = 30.0) -> Any:
+    def _call(self, name: str, request: Request | None, *rest: Any, timeout_s: float = ANSWER_S) -> Any:
         with self._lock:
             try:
                 self._send(name, request, rest)
@@ -255,9 +262,10 @@ class ProcessWorker:
             return self._answer(timeout_s)
 
     def _send(self, name: str, request: Request | None, rest: tuple[Any, ...]) -> None:
-        """The call as (name, times, picks by number, turns, new messages' facts, rest), then new messages' bytes alone.
+        """The call as (name, times, picks by number, turns, new messages' facts, rest); new messages' bytes apart.
 
-        Bytes sent alone are neither pickled nor copied, and the interpreter lock is free while they are written.
+        Through a socket of their own they are neither pickled nor copied, are read at once to where they stay, and the
+        interpreter lock is free while they are written.
         """
         if request is None:
             self._pipe.send((name, None, None, None, None, rest))
@@ -265,10 +273,10 @@ class ProcessWorker:
         used = {m.number: m for pick in request.picks for m in pick.values()}
         fresh = [m for number, m in used.items() if number not in self._sent]
         picks = [{topic: m.number for topic, m in pick.items()} for pick in request.picks]
-        facts = [(m.stamp_ns, m.kind, m.number) for m in fresh]
+        facts = [(m.stamp_ns, m.kind, m.number, len(m.raw)) for m in fresh]
         self._pipe.send((name, request.times_ns, picks, request.turns, facts, rest))
         for message in fresh:
-            self._pipe.send_bytes(message.raw)
+            self._bytes.sendall(message.raw)
         self._sent = _still_of_use(self._sent | used, used, request.times_ns)
 
     def _answer(self, timeout_s: float) -> Any:
@@ -293,8 +301,8 @@ class ProcessWorker:
 class _Server:
     """The other end of ProcessWorker's pipe: keeps the messages it has been sent and answers with its own worker."""
 
-    def __init__(self, pipe: Connection, options: WorkerOptions) -> None:
-        self._pipe, self._options = pipe, options
+    def __init__(self, pipe: Connection, their_bytes: socket.socket, options: WorkerOptions) -> None:
+        self._pipe, self._bytes, self._options = pipe, their_bytes, options
         self._known: dict[int, RawMessage] = {}
         self._worker: PolicyWorker | None = None
 
@@ -304,11 +312,22 @@ class _Server:
         while self._worker is not None:
             try:
                 name, times, picks, turns, fresh, rest = self._pipe.recv()
-                for stamp_ns, kind, number in fresh or ():
-                    self._known[number] = RawMessage(stamp_ns, self._pipe.recv_bytes(), kind, number)
+                for stamp_ns, kind, number, size in fresh or ():
+                    self._known[number] = RawMessage(stamp_ns, self._read(size), kind, number)
             except (EOFError, OSError):
                 return
             self._pipe.send(_guarded(self._call, self._worker, name, times, picks, turns, rest))
+
+    def _read(self, size: int) -> memoryview:
+        """The bytes of one message. Raises EOFError when the other end is gone."""
+        found = np.empty(size, np.uint8).data
+        done = 0
+        while done < size:
+            count = self._bytes.recv_into(found[done:], size - done, socket.MSG_WAITALL)
+            if not count:
+                raise EOFError
+            done += count
+        return found
 
     def _load(self) -> PolicyFacts:
         self._worker = load_worker(self._options)
@@ -334,12 +353,12 @@ def _still_of_use(
     return {n: message for n, message in known.items() if n in used or first <= message.stamp_ns <= last}
 
 
-def _serve(pipe: Connection, options: WorkerOptions) -> None:
+def _serve(pipe: Connection, their_bytes: socket.socket, options: WorkerOptions) -> None:
     """Main function of the planner's process."""
     signals.ignore(signal.SIGTERM)  # the others reach the whole group; the node decides when to end
     if hasattr(os, "sched_setscheduler"):  # the node's real-time priority is inherited; a solve must not have it
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    _Server(pipe, options).run()
+    _Server(pipe, their_bytes, options).run()
 
 
 def _guarded(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:

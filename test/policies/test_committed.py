@@ -38,35 +38,26 @@ def test_settled_steps_are_left_as_they_are(make_policy: Make, frames: Frames, c
     plan = in_force(policy, 0.0 if config.get("action_frame") == "absolute" else 0.4)
     free = policy.act(obs, warm_start=plan).actions
     for committed in range(1, policy.horizon):
-        found = policy.act(obs, warm_start=plan, committed=committed, tied=min(2 * committed, policy.horizon))
+        found = policy.act(obs, warm_start=plan, committed=committed)
         np.testing.assert_array_equal(found.actions[:committed], plan[:committed])
         assert np.isfinite(found.actions).all() and found.status != "NONFINITE"
         assert np.abs(found.actions[committed:] - plan[committed:]).max() > 1e-3, "the rest is for the policy to choose"
-    np.testing.assert_array_equal(policy.act(obs, warm_start=plan, committed=0, tied=0).actions, free)
-    np.testing.assert_array_equal(policy.act(obs, committed=3, tied=5).actions, policy.act(obs).actions)
+    np.testing.assert_array_equal(policy.act(obs, warm_start=plan, committed=0).actions, free)
+    np.testing.assert_array_equal(policy.act(obs, committed=3).actions, policy.act(obs).actions)
 
 
 def test_what_is_settled_may_lie_where_the_policy_never_plans(make_policy: Make, frames: Frames) -> None:
     policy = make_policy()
     plan = in_force(policy, 1.5)  # reach is 0.3 about 0.4
-    found = policy.act(frames(policy, position=0.4), warm_start=plan, committed=2, tied=4)
+    found = policy.act(frames(policy, position=0.4), warm_start=plan, committed=2)
     np.testing.assert_array_equal(found.actions[:2], plan[:2])
     assert np.abs(found.actions[2:] - 0.4).max() <= 0.34
-
-
-def test_the_further_from_what_is_settled_the_less_a_plan_is_tied(make_policy: Make, frames: Frames) -> None:
-    policy = make_policy(proximal=1e3, iterations=30)  # so that the tie decides
-    obs, plan = frames(policy, position=0.4), in_force(policy)
-    base = policy.act(obs, iterations=0).actions
-    found = policy.act(obs, warm_start=plan, committed=1, tied=4).actions
-    share = np.linalg.norm(found - base, axis=1) / np.linalg.norm(plan - base, axis=1)
-    np.testing.assert_allclose(share, [1, 3 / 4, 2 / 4, 1 / 4, 0], atol=0.05)
 
 
 def test_a_policy_that_optimises_nothing_passes_it_over(make_policy: Make, frames: Frames) -> None:
     policy = make_policy(policy="bc")
     obs = frames(policy)
-    found = policy.act(obs, warm_start=in_force(policy), committed=3, tied=5).actions
+    found = policy.act(obs, warm_start=in_force(policy), committed=3).actions
     np.testing.assert_array_equal(found, policy.act(obs).actions)
 
 
@@ -79,7 +70,7 @@ def test_every_solver_leaves_settled_steps_and_lowers_the_cost_of_the_rest(metho
     base = torch.zeros_like(goal)
     problem = Problem(coupled, (goal,), low, high, reference=base, proximal=0.1)
     plan = torch.rand_like(goal) - 0.5
-    settled = continuing(problem, plan, 2, 4)
+    settled = continuing(problem, plan, 2)
     found = solve(settled, base, SolverOptions(method=method, iterations=30, adjoint="none"), plan)
     assert torch.equal(found.actions[:, :2], plan[:, :2])
     assert (settled.cost(found.actions) <= settled.cost(settled.clamp(base)) + 1e-9).all()

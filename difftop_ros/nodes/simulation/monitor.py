@@ -51,7 +51,7 @@ class Monitor:
         self.heard = Heard()
         self.episode: Any = None  # newest EpisodeStatus
         self._context = rclpy.Context()
-        rclpy.init(context=self._context)
+        rclpy.init(args=[], context=self._context)  # the command line is difftop's, not ROS's
         self.node = rclpy.create_node("difftop_demo", context=self._context)
         latched = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._listen("difftop_ros/msg/EpisodeStatus", "sim/episode", self._on_episode, latched)

@@ -160,7 +160,7 @@ class Streams(Target):
         if refused is not None:
             raise ObservationError(str(refused))
 
-    def _deserialize(self, raw: bytes, kind: str) -> Any:
+    def _deserialize(self, raw: bytes | memoryview, kind: str) -> Any:
         from difftop_ros.messages import ObservationError
 
         try:

@@ -138,7 +138,7 @@ class _Episode:
             window.append(past[-1] if past else self._seen[0][1])
         warm = self._continuation.warm_start(now) or WarmStart()
         frames = {name: np.stack([seen[name] for seen in window]) for name in policy.contract.observations}
-        result = policy.act(frames, warm_start=warm.actions, committed=warm.committed, tied=warm.tied)
+        result = policy.act(frames, warm_start=warm.actions, committed=warm.committed)
         plan = TimedPlan(now, self._step_ns / 1e9, result.actions, self._limits.names, self._limits.mode)
         self._coming = (now + self._delay_ns, plan)
 

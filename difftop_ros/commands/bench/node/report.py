@@ -87,8 +87,8 @@ def show(rows: Rows) -> None:
         for name, unit in WATCHED.items():
             if f"{who}_{name}" in told:
                 most, slope = told[f"{who}_{name}"]
-                grown = "" if np.isnan(slope) else f"{slope:+.1f} per hour"
-                lines.append(_line(f"{who}: {name}", f"{unit} at most; {grown}", f"{most:.0f}"))
+                grown = "" if np.isnan(slope) else f", {slope:+.1f} per hour"
+                lines.append(_line(f"{who}: {name}", f"{unit} at most{grown}", f"{most:.0f}"))
         lines.append(_line(f"{who}: processor", "% of a core", f"{100 * told[f'{who}_cpu']:.0f}"))
     print_table(lines)
 
