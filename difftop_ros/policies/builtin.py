@@ -86,14 +86,16 @@ class DiffusionOptions(DecoderOptions):
 
 @register
 class FlowOptions(DecoderOptions):
-    """The same U-Net, which takes all noise out in one step: a mean flow."""
+    """The same U-Net, which takes the noise out in few long steps: a mean flow."""
 
     name = "flow"
     network = "difftop_ros.policies.decoders.flow:FlowDecoder"
     chooses = True
     width = "flow_width"
 
-    flow_steps: int = Field(1, ge=1, le=1000, description="passes of the net per plan")
+    flow_steps: int = Field(
+        4, ge=1, le=1000, description="passes of the net per plan; 1 needs more training than some hundred steps"
+    )
     flow_instant: float = Field(
         0.75, ge=0, le=1, description="share of a batch that learns the velocity at one time, not over a span of it"
     )

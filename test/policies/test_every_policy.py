@@ -29,7 +29,7 @@ ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ib
     {"policy": "ibc", "ibc_sampler": "dfo"},
     {"policy": "bc_rnn", "gmm_act": "sample"},
     {"policy": "diffusion", "diffusion_target": "epsilon"},
-    {"policy": "flow", "flow_steps": 4},
+    {"policy": "flow", "flow_steps": 1},
 ]
 REFINING: list[dict[str, Any]] = [
     {"policy": name, "base": base} for name in ("difftop", "residual") for base in BASES

@@ -1,10 +1,10 @@
-"""Flow policy: from noise to a chunk in one pass of a net that knows mean velocities.
+"""Flow policy: from noise to a chunk in few long steps of a net that knows mean velocities.
 
 After mean flows (Geng et al. 2025, arXiv 2505.13447). Between a chunk x at time 0 and noise e at time 1 lies
 z_t = (1 - t) x + t e with velocity v = e - x. The mean velocity over [r, t] is u(z_t, r, t) = 1 / (t - r) int_r^t v,
-for which u = v - (t - r) du/dt along the way (equation 6). So one step z_r = z_t - (t - r) u takes all noise out, where
-a diffusion policy takes ten. The net estimates the chunk z_t - t u that this velocity leads to from t, which few
-optimisation steps learn sooner than the velocity itself.
+for which u = v - (t - r) du/dt along the way (equation 6). So one step z_r = z_t - (t - r) u could take all noise
+out, where a diffusion policy takes ten. The net estimates the chunk z_t - t u that this velocity leads to from t, which
+few optimisation steps learn sooner than the velocity itself.
 """
 
 from __future__ import annotations
