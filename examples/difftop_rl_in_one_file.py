@@ -171,7 +171,7 @@ class Learner:
         errors = errors + 0.1 * (agent.values(rolled[:-1], actions) - target).square().mean(0)
         weights = DECAY ** torch.arange(UNROLL) / sum(DECAY**t for t in range(UNROLL))
         gradients = list(torch.autograd.grad((weights @ errors).mean(), self.of_model))
-        if self.through_plan and self.updates >= 1000 and not self.updates % 2:
+        if self.through_plan and self.updates >= 500 and not self.updates % 2:
             self.add_plan(gradients, observed[0, :PLANS])
         self.step(0, gradients)
         outputs = agent.first(rolled.detach())

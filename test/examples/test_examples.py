@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-LONGEST = {"difftop_in_one_file.py": 180, "my_solver.py": 60, "my_policy.py": 60}
+LONGEST = {"difftop_rl_in_one_file.py": 300, "difftop_in_one_file.py": 180, "my_solver.py": 60, "my_policy.py": 60}
 
 
 def run(name: str, *arguments: str, cwd: Path) -> str:
@@ -40,6 +40,17 @@ def test_the_whole_method_in_one_file_gets_round_the_disc(tmp_path: Path) -> Non
     assert found and int(found[1]) <= 20 and int(found[2]) >= 90, text
     picture = cv2.imread(str(tmp_path / "plans.png"))
     assert picture is not None and picture.shape[1] > 2 * picture.shape[0] and picture.std() > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a quarter of a minute on a quiet core
+def test_the_reinforcement_form_in_one_file_learns_and_draws(tmp_path: Path) -> None:
+    """Five episodes are the beginning: it plans, learns through the plan, and says how far it is."""
+    text = run("difftop_rl_in_one_file.py", "--episodes", "5", "--out", str(tmp_path / "curve.png"), cwd=tmp_path)
+    found = re.search(r"plan (\d+), prior (\d+) of 1000 after 5000 control steps", text)
+    assert found and 0 <= int(found[1]) <= 1000, text
+    picture = cv2.imread(str(tmp_path / "curve.png"))
+    assert picture is not None and picture.std() > 10
 
 
 def test_a_solver_of_ones_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ alone, so a run that goes on is the one that was not stopped, bit by bit on a CP
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -52,13 +53,13 @@ class Times:
 
     @property
     def update_ms(self) -> float:
-        """Of one update."""
-        return 1e3 * self.updating / max(self.updates, 1)
+        """Of one update; NaN if none was measured."""
+        return 1e3 * self.updating / self.updates if self.updates else math.nan
 
     @property
     def act_ms(self) -> float:
         """Of one action, with the environment's own step."""
-        return 1e3 * self.acting / max(self.actions, 1)
+        return 1e3 * self.acting / self.actions if self.actions else math.nan
 
 
 @dataclass(frozen=True)
