@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,16 +73,20 @@ def markdown(rows: Rows) -> str:
         whole = {task: found for task, found in steps[last].items() if found}
         everything = str(score(whole)) if len(whole) == len(tasks) else f"– ({len(whole)} of {len(tasks)})"
         mine = [row for row in rows if row["method"] == method]
-        times = [float(np.nanmedian([float(row[name]) for row in mine])) for name in ("act_ms", "update_ms")]
-        lines.append(
-            f"| {method} | {acting} | {' | '.join(per_task)} | {everything} | {times[0]:.1f} | {times[1]:.1f} |"
-        )
+        times = [_median(float(row[name]) for row in mine) for name in ("act_ms", "update_ms")]
+        lines.append(f"| {' | '.join([method, acting, *per_task, everything, *times])} |")
     steps_told = ", ".join(f"{step:,}" for step in sorted({max(found) for found in groups.values()}))
     told = (
         f"Return after {steps_told} control steps, of 1000; interquartile mean over seeds with its 95 % interval "
         "(bootstrap)."
     )
     return "\n".join([*lines, "", told, "", *differences(rows)])
+
+
+def _median(times: Iterable[float]) -> str:
+    """Of those that were measured."""
+    known = [time for time in times if np.isfinite(time)]
+    return f"{np.median(known):.1f}" if known else "–"
 
 
 def differences(rows: Rows) -> list[str]:
