@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -40,14 +41,28 @@ def run_tests(device: str, quick: bool) -> str:
     return summary[0]
 
 
+def run_pixels(device: str, quick: bool) -> str:
+    """Learning by trying from pictures, for some thousand control steps. Raises SystemExit when it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "difftop_ros.cli", "train-rl", "--env", "cartpole-swingup", "--out", folder]
+        words += ["--observe", "pixels", "--device", device, "--eval-episodes", "1"]
+        words += ["--steps", "2000", "--random-steps", "1000"] if quick else ["--steps", "6000"]
+        words += ["--eval-every", "2000"]
+        return _last_lines(words, f"learning from pictures on {device}", 4)
+
+
 def run_node(device: str, quick: bool) -> str:
     """The policy node with the shipped policy on the device, live on the simulated arm."""
     words = [sys.executable, "-m", "difftop_ros.cli", "demo", "--episodes", "1" if quick else "5", "--no-film"]
     words += ["--device", device]
+    return _last_lines(words, f"the demo on {device}", 6)
+
+
+def _last_lines(words: Sequence[str], what: str, count: int) -> str:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{done.stdout}\n{done.stderr}\nthe demo on {device} ended with {done.returncode}")
-    return "\n".join(done.stdout.strip().splitlines()[-6:])
+        raise SystemExit(f"{done.stdout}\n{done.stderr}\n{what} ended with {done.returncode}")
+    return "\n".join(done.stdout.strip().splitlines()[-count:])
 
 
 PARTS: dict[str, tuple[str, Part]] = {
@@ -56,6 +71,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "solves": ("solves of both forms, with and without an added term, at batch 1 and 4,096: plain, captured as CUDA "
                "graphs, compiled and captured; costs against the CPU's", solves.table),
     "training": ("a training step of each policy, its loss against the CPU's", training.table),
+    "pixels": ("learning by trying from pictures, 6,000 control steps", run_pixels),
     "node": ("the policy node on the device, five episodes of the demo", run_node),
 }  # fmt: skip
 
