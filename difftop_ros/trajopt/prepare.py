@@ -119,7 +119,9 @@ class PreparedSolver:
             self._buffers = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in fresh)
             if "cuda_graph" in self.backend:
                 self._start, self._step = _captured(self._start, self._step, self._buffers)
-            elif initial.device.type == "cpu":
+            else:  # compiled here even where the first problem is at its optimum and takes no step
+                self._step(self._start(self._buffers[0], self._buffers[1:]), self._buffers[1:])
+            if "cuda_graph" not in self.backend and initial.device.type == "cpu":
                 self._step_of_rest = self._for_fewer(problem, self._buffers)
         for buffer, tensor in zip(self._buffers, fresh):
             buffer.copy_(tensor)

@@ -219,6 +219,23 @@ def test_an_objective_that_does_not_compile_is_named_with_the_cause() -> None:
     assert torch.isfinite(prepare_solver(odd, initial, OPTIONS, backend="eager")(*data(1)[:2]).final_cost).all()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_problem_that_takes_no_step_compiles_the_step_all_the_same() -> None:
+    """As costs do whose cloud is still empty when the node is configured."""
+    bound = torch.ones(H, A)
+
+    def problem(weight: float) -> Problem:
+        return Problem(lambda a, w: -w * (a - 0.5).square().sum((1, 2)), (torch.full((1,), weight),), -bound, bound)
+
+    start = torch.zeros(1, H, A)
+    prepared = prepare_solver(problem(0.0), start, OPTIONS)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    found = prepared(problem(1.0).context, start)
+    assert torch.allclose(found.actions, torch.full_like(start, 0.5), atol=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
 def test_what_cannot_be_prepared_says_so() -> None:
     problem, initial, _ = world()
     for options, backend, says in [
