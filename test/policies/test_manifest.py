@@ -111,14 +111,14 @@ def test_sizes_are_refused_before_a_network_is_built(
     (folder / CONFIG).write_text(yaml.safe_dump({**config, **sizes}))
     sign(folder)
     built: set[str] = set()
-    make_net = policy.make_net
+    make_net = policy.make_acting_net
 
     def watched(*args: Any) -> Any:
         net = make_net(*args)
         built.update(parameter.device.type for parameter in net.parameters())
         return net
 
-    monkeypatch.setattr(policy, "make_net", watched)
+    monkeypatch.setattr(policy, "make_acting_net", watched)
     with pytest.raises(PolicyError):
         load_policy(folder)
     assert built <= {"meta"}  # shapes alone, no memory
