@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest
-from difftop_ros.learning.callbacks import checkpoints
+from difftop_ros.learning.checkpoints import checkpoints
 from difftop_ros.learning.imitation.train import train, training_seconds
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.report import plot_losses

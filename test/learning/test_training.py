@@ -17,7 +17,7 @@ import zarr
 
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
-from difftop_ros.learning.callbacks import checkpoints
+from difftop_ros.learning.checkpoints import checkpoints
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.train import train
 from difftop_ros.learning.settings import AugmentSettings, TrainingError, TrainSettings

@@ -41,8 +41,11 @@ def difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) ->
     gaps = [100.0 * (one - other) for one, other in pairs]
     random = np.random.default_rng(seed)
     means = np.zeros((DRAWS, len(gaps)))
-    for column, gap in enumerate(gaps):  # the mean of n starts drawn with replacement, by their counts
-        means[:, column] = random.multinomial(len(gap), np.full(len(gap), 1 / len(gap)), DRAWS) @ gap / len(gap)
+    for column, gap in enumerate(
+        gaps
+    ):  # of n starts drawn with replacement only how often each difference comes counts
+        kinds, counts = np.unique(gap, return_counts=True)
+        means[:, column] = random.multinomial(len(gap), counts / len(gap), DRAWS) @ kinds / len(gap)
     drawn = np.take_along_axis(means, random.integers(len(gaps), size=means.shape), axis=1).mean(axis=1)
     low, high = np.percentile(drawn, (2.5, 97.5))
     return float(np.mean([gap.mean() for gap in gaps])), float(low), float(high)

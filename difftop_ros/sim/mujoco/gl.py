@@ -41,6 +41,8 @@ def make_context(width: int, height: int) -> Any:
     try:
         if backend == "egl":
             from mujoco.egl import GLContext
+
+            _wake_display()
         elif backend == "osmesa":
             from mujoco.osmesa import GLContext
         else:
@@ -51,6 +53,15 @@ def make_context(width: int, height: int) -> Any:
         # AttributeError: PyOpenGL's way to say that the library lacks the function.
         raise SimError(f"MUJOCO_GL={backend} does not start ({error}); set another one or {_REMEDY}") from error
     return context
+
+
+def _wake_display() -> None:
+    """Initialise mujoco's display once more: other engines in the process terminate it when they have drawn."""
+    from mujoco import egl
+    from OpenGL import EGL
+
+    if egl.EGL_DISPLAY is not None:
+        EGL.eglInitialize(egl.EGL_DISPLAY, None, None)
 
 
 def _loads(*names: str) -> bool:
