@@ -58,10 +58,9 @@ def make_context(width: int, height: int) -> Any:
 def _wake_display() -> None:
     """Initialise mujoco's display once more: other engines in the process terminate it when they have drawn."""
     from mujoco import egl
-    from OpenGL import EGL
 
     if egl.EGL_DISPLAY is not None:
-        EGL.eglInitialize(egl.EGL_DISPLAY, None, None)
+        egl.EGL.eglInitialize(egl.EGL_DISPLAY, None, None)
 
 
 def _loads(*names: str) -> bool:
