@@ -5,6 +5,7 @@ All policies share everything here, so that only the policy class differs. No fi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ from difftop_ros.policies.normalisation import ActionScaler, ObservationNormalis
 from difftop_ros.trajopt import Solution, Status
 
 
-class ActingNet(nn.Module):
+class ActingNet(nn.Module, ABC):
     """What `Policy` needs of networks under a contract: to encode an observation and to plan from it.
 
     solves: whether a plan is the solution of an optimisation, to which terms may be added and which can be prepared.
@@ -48,10 +49,11 @@ class ActingNet(nn.Module):
         self.scaler = ActionScaler(contract, config)
         self.asked: Tensor | None = None
 
+    @abstractmethod
     def encode(self, obs: Mapping[str, Tensor]) -> Encoding:
         """Raw frames obs[key] (B, obs_steps, ...) -> their encoding."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(
         self,
         encoding: Encoding,
@@ -66,14 +68,13 @@ class ActingNet(nn.Module):
 
         Policies without an optimiser need no warm start, iterations or deadline, take no terms and report no costs.
         """
-        raise NotImplementedError
 
     def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:
         """Make plans for one sample like this one ready with a backend of trajopt.prepare; 'none' undoes it.
 
-        From then on `plan` takes a batch of one, unless it is told its iterations. Only where it solves.
+        From then on `plan` takes a batch of one, unless it is told its iterations. PolicyError where it does not solve.
         """
-        raise NotImplementedError
+        raise PolicyError(f"policy '{self.config.policy}' solves nothing that could be made ready; leave prepare out")
 
     def parts(self) -> dict[str, int]:
         """Parameters of each part that has any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,20 +37,20 @@ sim: {task: lift, cameras: {picture: front}}
 """
 
 
-class Target:
+class Target(ABC):
     """One thing that takes input from outside."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the process's own, to write into."""
         self.folder = folder
 
+    @abstractmethod
     def make(self, rng: random.Random) -> bytes:
         """An input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def feed(self, raw: bytes) -> None:
         """Hand it to the product."""
-        raise NotImplementedError
 
 
 class YamlFile(Target):
