@@ -5,17 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-
-import mujoco
 
 from difftop_ros.contract import load_contract
-from difftop_ros.errors import UserError
-from difftop_ros.files import write_whole
 from difftop_ros.paths import share_path
 from difftop_ros.sim.gazebo import sdf, topics, urdf
 from difftop_ros.sim.gazebo.describe import describe
@@ -23,6 +17,7 @@ from difftop_ros.sim.gazebo.gains import calm_gains
 from difftop_ros.sim.mujoco.base import load_model
 from difftop_ros.sim.mujoco.panda import SCENE
 from difftop_ros.sim.tasks import PANDA_HOME
+from difftop_ros.sim.written import write_or_check
 
 CONTRACT, FOLDER = "config/panda_gazebo.yaml", "config/gazebo"
 FINGERS = {"panda_finger_joint1": 0.04, "panda_finger_joint2": 0.04}  # open
@@ -65,24 +60,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files, or with --check says which are stale; exit code 1 then."""
-    parser = argparse.ArgumentParser(prog="python -m difftop_ros.sim.gazebo", description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=share_path(FOLDER), help="folder to write (default: the package's)")
-    parser.add_argument("--check", action="store_true", help="write nothing; say which files differ")
-    options = parser.parse_args(arguments)
-    try:
-        wanted = files()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    stale = [n for n, text in wanted.items() if not (f := options.out / n).is_file() or f.read_text() != text]
-    if options.check:
-        print(f"stale: {stale}" if stale else "all fresh")
-        return int(bool(stale))
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, text in wanted.items():
-        write_whole(options.out / name, text)
-    print(f"{options.out}: {', '.join(wanted)} (MuJoCo {mujoco.__version__})")
-    return 0
+    return write_or_check(arguments, "python -m difftop_ros.sim.gazebo", FOLDER, files)
 
 
 if __name__ == "__main__":

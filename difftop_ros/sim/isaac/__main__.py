@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from difftop_ros.contract import load_contract
-from difftop_ros.errors import UserError
-from difftop_ros.files import write_whole
 from difftop_ros.paths import share_path
 from difftop_ros.sim.gazebo.__main__ import FINGERS
 from difftop_ros.sim.gazebo.describe import Description, describe
@@ -23,6 +19,7 @@ from difftop_ros.sim.isaac.stage import camera_paths, make_stage
 from difftop_ros.sim.mujoco.base import load_model
 from difftop_ros.sim.mujoco.panda import SCENE
 from difftop_ros.sim.tasks import PANDA_HOME
+from difftop_ros.sim.written import write_or_check
 
 CONTRACT, FOLDER = "config/panda_isaac.yaml", "config/isaac"
 
@@ -48,23 +45,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files, or with --check says which are stale; exit code 1 then."""
-    parser = argparse.ArgumentParser(prog="python -m difftop_ros.sim.isaac", description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=share_path(FOLDER), help="folder to write (default: the package's)")
-    parser.add_argument("--check", action="store_true", help="write nothing; say which files differ")
-    options = parser.parse_args(arguments)
-    try:
-        wanted = files()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    stale = [n for n, text in wanted.items() if not (f := options.out / n).is_file() or f.read_text() != text]
-    if options.check:
-        print(f"stale: {stale}" if stale else "all fresh")
-        return int(bool(stale))
-    for name, text in wanted.items():
-        write_whole(options.out / name, text)
-    print(f"{options.out}: {', '.join(wanted)}")
-    return 0
+    return write_or_check(arguments, "python -m difftop_ros.sim.isaac", FOLDER, files)
 
 
 if __name__ == "__main__":
