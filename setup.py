@@ -21,9 +21,9 @@ BASE = ["numpy", "scipy", "pydantic", "typing_extensions", "pyyaml", "rosbags", 
 EXTRAS = {
     # ROS 2 from pip wheels with what generates and compiles our messages; a ROS 2 installation needs none of it.
     "ros": ["ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-std-srvs", "ros-diagnostic-msgs", "ros-trajectory-msgs",
-            "ros-visualization-msgs", "ros-rosgraph-msgs", "ros-lifecycle-msgs", "ros-rosidl-cli", "ros-rosidl-adapter",
-            "ros-rosidl-generator-py", "ros-rosidl-generator-type-description", "ros-rosidl-typesupport-c",
-            "ros-rosidl-typesupport-fastrtps-c", "catkin_pkg"],
+            "ros-visualization-msgs", "ros-rosgraph-msgs", "ros-lifecycle-msgs", "ros-action-msgs", "ros-rosidl-cli",
+            "ros-rosidl-adapter", "ros-rosidl-generator-py", "ros-rosidl-generator-type-description",
+            "ros-rosidl-typesupport-c", "ros-rosidl-typesupport-fastrtps-c", "catkin_pkg"],
     # Simulated worlds and the scripted experts, as gymnasium environments too; pictures and videos of them.
     "sim": ["mujoco", "gymnasium", "pillow", "imageio", "imageio-ffmpeg", "matplotlib"],
     # A second engine: Drake simulates the world that is written for Gazebo (100 MB).

@@ -1,7 +1,8 @@
 """difftop_ros: puts planning policies based on differentiable trajectory optimisation on robots, with ROS 2.
 
-Lives here: the version, and the search path that joins this source package with the generated `difftop_ros.msg` and
-`difftop_ros.srv`. Not here: any import of torch, rclpy or simulators; importing this package costs nothing.
+Lives here: the version, and the search path that joins this source package with the generated `difftop_ros.msg`,
+`difftop_ros.srv` and `difftop_ros.action`. Not here: any import of torch, rclpy or simulators; importing this package
+costs nothing.
 """
 
 import os

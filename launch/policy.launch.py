@@ -39,6 +39,18 @@ def generate_launch_description() -> LaunchDescription:
             description="Configure and activate as soon as all streams are there; false leaves that to you",
         ),
         DeclareLaunchArgument(
+            "resume_motion",
+            default_value="false",
+            choices=["true", "false"],
+            description="Activate although the last run was killed and left no safe command",
+        ),
+        DeclareLaunchArgument(
+            "wait_for_task",
+            default_value="false",
+            choices=["true", "false"],
+            description="Hold once active until a goal of the action run_policy is accepted",
+        ),
+        DeclareLaunchArgument(
             "use_sim_time",
             default_value="false",
             choices=["true", "false"],
@@ -73,6 +85,8 @@ def generate_launch_description() -> LaunchDescription:
                 "contract": ParameterValue(LaunchConfiguration("contract"), value_type=str),
                 "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
                 "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
+                "resume_motion": ParameterValue(LaunchConfiguration("resume_motion"), value_type=bool),
+                "wait_for_task": ParameterValue(LaunchConfiguration("wait_for_task"), value_type=bool),
                 "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
             },
         ],

@@ -1,10 +1,11 @@
 """Builds the package's ROS messages into a virtual environment whose ROS 2 comes from pip wheels.
 
-Lives here: running the rosidl generators on msg/ and srv/, compiling the result with gcc and installing it beside the
-environment's other messages, with the package's entry in the ament index, the executables it names and links to the
-checkout's launch/, config/ and models/, where `ros2 launch` looks for them. Nothing is written into the source tree and
-nothing is done when the inputs have not changed. Not here: the colcon build
-(CMakeLists.txt does that), nor anything a running node needs.
+Lives here: running the rosidl generators on msg/, srv/ and action/, compiling the result with gcc and installing it
+beside the environment's other messages, with the package's entry in the ament index, the executables it names and links
+to the checkout's launch/, config/ and models/, where `ros2 launch` looks for them. Packages of others that have no
+wheel are built the same way from tools/interfaces, each only where it is not installed. Nothing is written into the
+source tree and nothing is done when the inputs have not changed. Not here: the colcon build (CMakeLists.txt does that;
+there the packages of others come from ROS 2), nor anything a running node needs.
 
     .venv/bin/python tools/build_messages.py [--force] [--check]
 """
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import io
 import logging
 import os
@@ -25,15 +27,16 @@ import sysconfig
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "difftop_ros"
 SOURCE = Path(__file__).resolve().parent.parent
-DEPENDENCIES = ("builtin_interfaces", "service_msgs", "std_msgs")
+KINDS = ("msg", "srv", "action")
+DEPENDENCIES = ("builtin_interfaces", "service_msgs", "unique_identifier_msgs", "action_msgs", "std_msgs",
+                "geometry_msgs", "sensor_msgs", "trajectory_msgs")  # fmt: skip
 PREFIX = Path(sys.prefix)
 SITE = Path(sysconfig.get_paths()["purelib"])
-# Not `difftop_ros`: a folder of that name without __init__.py would hide a source package installed with pip -e.
-GENERATED = SITE / f"{PACKAGE}_interfaces"
 SHARE = PREFIX / "share" / PACKAGE
 INDEX = PREFIX / "share" / "ament_index" / "resource_index"
 STAMP = SHARE / "messages.sha256"
@@ -46,24 +49,60 @@ PARTS = {
     "typesupport_c": "rosidl_typesupport_c",
     "py": "rosidl_generator_py",
 }
-EXTENSION = f"{PACKAGE}_s__rosidl_typesupport_c{sysconfig.get_config_var('EXT_SUFFIX')}"
+BUILT_HERE = "# Built by tools/build_messages.py of difftop_ros; a wheel of this package takes its place.\n"
 
 
 class BuildError(Exception):
     """The messages cannot be built; the text says why and what to do."""
 
 
-def interface_files() -> list[Path]:
-    """The package's .msg and .srv files, relative to the source root, in a fixed order."""
-    return sorted(p.relative_to(SOURCE) for kind in ("msg", "srv") for p in (SOURCE / kind).glob(f"*.{kind}"))
+@dataclass(frozen=True)
+class Package:
+    """Definitions to build: those in `source`/{msg,srv,action}, whose modules go into `modules`."""
+
+    name: str
+    source: Path
+    modules: Path
+
+    @property
+    def share(self) -> Path:
+        """Where its definitions lie when installed."""
+        return PREFIX / "share" / self.name
+
+    @property
+    def extension(self) -> str:
+        """Name of its compiled Python module."""
+        return f"{self.name}_s__rosidl_typesupport_c{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+    @property
+    def files(self) -> list[Path]:
+        """Its definitions, relative to `source`, in a fixed order."""
+        return sorted(p.relative_to(self.source) for kind in KINDS for p in (self.source / kind).glob(f"*.{kind}"))
+
+    @property
+    def built(self) -> bool:
+        """Whether something is there that was built here."""
+        return (self.modules / self.extension).is_file() and (self.modules / self.files[0].parent.name).is_dir()
+
+
+def packages() -> list[Package]:
+    """Our own first, then those of others that nobody else has installed."""
+    # Not `difftop_ros`: a folder of that name without __init__.py would hide a source package installed with pip -e.
+    found = [Package(PACKAGE, SOURCE, SITE / f"{PACKAGE}_interfaces")]
+    for source in sorted(path for path in (SOURCE / "tools/interfaces").glob("*") if path.is_dir()):
+        spec = importlib.util.find_spec(source.name)
+        if spec is None or spec.origin is None or Path(spec.origin).read_text().startswith(BUILT_HERE):
+            found.append(Package(source.name, source, SITE / source.name))
+    return found
 
 
 def fingerprint() -> str:
     """Hash of all that decides the result: definitions, this script, Python, and the generators' versions."""
     digest = hashlib.sha256()
-    scripts = sorted(p.relative_to(SOURCE) for p in (SOURCE / "scripts").glob("*"))
-    for path in (*interface_files(), *scripts, Path("package.xml"), Path(__file__).resolve()):
-        digest.update(str(path.name).encode() + b"\0" + (SOURCE / path).read_bytes() + b"\0")
+    inputs = [package.source / file for package in packages() for file in package.files]
+    scripts = sorted((SOURCE / "scripts").glob("*"))
+    for path in (*inputs, *scripts, SOURCE / "package.xml", Path(__file__).resolve()):
+        digest.update(f"{path.parent.parent.name}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
     parts = ("rosidl_adapter-*", "rosidl_generator_*", "rosidl_typesupport_*", "*_msgs-*", "fast*")
     versions = sorted({p.name for part in parts for p in SITE.glob(f"ros_{part}.dist-info")})
     digest.update(repr((sys.version, str(PREFIX), versions)).encode())
@@ -75,13 +114,12 @@ def up_to_date() -> bool:
     return (
         STAMP.is_file()
         and STAMP.read_text().strip() == fingerprint()
-        and (GENERATED / EXTENSION).is_file()
-        and (GENERATED / "msg" / "__init__.py").is_file()
+        and all(package.built for package in packages())
         and all((SHARE / name).exists() and (SHARE / name).samefile(SOURCE / name) for name in LINKED)
     )
 
 
-def generate(work: Path) -> dict[str, Path]:
+def generate(package: Package, work: Path) -> dict[str, Path]:
     """Runs the generators; returns the output folder of each (every one holds a folder named like the package)."""
     try:
         from rosidl_cli.command.generate.extensions import load_type_extensions, load_typesupport_extensions
@@ -97,13 +135,15 @@ def generate(work: Path) -> dict[str, Path]:
     # Each wheel registers its entry points twice, which the loaders only warn about when not strict.
     logging.getLogger("rosidl_cli").setLevel(logging.ERROR)
     includes = [str(PREFIX / "share" / name) for name in DEPENDENCIES]
-    sources = [f"{SOURCE}:{path.as_posix()}" for path in interface_files()]
+    sources = [f"{package.source}:{path.as_posix()}" for path in package.files]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints two lines for each file
         idl = translate(
-            package_name=PACKAGE, interface_files=sources, include_paths=includes,
-            output_format="idl", output_path=work / "idl" / PACKAGE,
+            package_name=package.name, interface_files=sources, include_paths=includes,
+            output_format="idl", output_path=work / "idl" / package.name,
         )  # fmt: skip
-    hashes = load_hash_extensions()[0].generate_type_hashes(PACKAGE, idl, includes, output_path=work / "idl" / PACKAGE)
+    hashes = load_hash_extensions()[0].generate_type_hashes(
+        package.name, idl, includes, output_path=work / "idl" / package.name
+    )
     implementations = ["rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"]
     generators = {
         "c": load_type_extensions(specs=["c"], strict=False)[0],
@@ -116,11 +156,11 @@ def generate(work: Path) -> dict[str, Path]:
     for name, generator in generators.items():
         folders[name] = work / name
         extra = {"type_description_files": hashes} if name == "c" else {}
-        generator.generate(PACKAGE, idl, includes, output_path=work / name / PACKAGE, **extra)
+        generator.generate(package.name, idl, includes, output_path=work / name / package.name, **extra)
     return folders
 
 
-def compile_all(folders: dict[str, Path], target: Path) -> None:
+def compile_all(package: Package, folders: dict[str, Path], target: Path) -> None:
     """Compiles what was generated into `target`: four shared libraries and the Python extension that uses them.
 
     The libraries carry the names that ROS 2 looks up at run time (`lib<package>__rosidl_typesupport_<kind>.so`).
@@ -129,7 +169,7 @@ def compile_all(folders: dict[str, Path], target: Path) -> None:
 
     includes = [*folders.values(), PREFIX / "include", *sorted(p for p in (PREFIX / "include").iterdir() if p.is_dir())]
     includes += [Path(sysconfig.get_paths()["include"]), Path(numpy.get_include())]
-    flags = ["-O1", "-fPIC", "-w", f'-DROS_PACKAGE_NAME="{PACKAGE}"', *(f"-I{path}" for path in includes)]
+    flags = ["-O1", "-fPIC", "-w", f'-DROS_PACKAGE_NAME="{package.name}"', *(f"-I{path}" for path in includes)]
 
     def compile_one(source: Path) -> str:
         compiler = ["gcc", "-std=gnu11"] if source.suffix == ".c" else ["g++", "-std=c++17"]
@@ -149,11 +189,11 @@ def compile_all(folders: dict[str, Path], target: Path) -> None:
     ours: list[str] = []
     for name, part in PARTS.items():
         final = part == "rosidl_generator_py"
-        output = target / (EXTENSION if final else f"lib{PACKAGE}__{part}.so")
-        foreign = [f"{package}__{dependency}" for package in DEPENDENCIES for dependency in PARTS.values()]
+        output = target / (package.extension if final else f"lib{package.name}__{part}.so")
+        foreign = [f"{other}__{dependency}" for other in DEPENDENCIES for dependency in PARTS.values()]
         run(["g++", "-shared", "-o", str(output), f"-Wl,-soname,{output.name}", *objects[name], *search,
-             *(f"-l{library}" for library in (*ours, *runtime, *foreign))])  # fmt: skip
-        ours.append(f"{PACKAGE}__{part}")
+             "-Wl,--as-needed", *(f"-l{library}" for library in (*ours, *runtime, *foreign))])  # fmt: skip
+        ours.append(f"{package.name}__{part}")
 
 
 def run(command: list[str]) -> None:
@@ -167,21 +207,35 @@ def run(command: list[str]) -> None:
         raise BuildError(f"{command[0]} failed on {command[-1]}{hint}:\n{tail}")
 
 
-def install(folders: dict[str, Path], compiled: Path) -> None:
+def install(package: Package, folders: dict[str, Path], compiled: Path) -> None:
     """Puts Python modules, compiled files, definitions and ament index entries into the environment."""
-    for kind in ("msg", "srv"):
-        for old in (GENERATED / kind, SHARE / kind):
+    modules, share = package.modules, package.share
+    kinds = sorted({path.parent.name for path in package.files})
+    for kind in kinds:
+        for old in (modules / kind, share / kind):
             shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(folders["py"] / PACKAGE / kind, GENERATED / kind, ignore=shutil.ignore_patterns("*.c", "*.o"))
-        shutil.copytree(folders["idl"] / PACKAGE / kind, SHARE / kind)
-        for path in (SOURCE / kind).glob(f"*.{kind}"):
-            shutil.copy(path, SHARE / kind)
+        shutil.copytree(
+            folders["py"] / package.name / kind, modules / kind, ignore=shutil.ignore_patterns("*.c", "*.o")
+        )
+        shutil.copytree(folders["idl"] / package.name / kind, share / kind)
+        for path in (package.source / kind).glob(f"*.{kind}"):
+            shutil.copy(path, share / kind)
+    if package.name != PACKAGE:
+        (modules / "__init__.py").write_text(BUILT_HERE)
     for path in compiled.iterdir():
-        folder = GENERATED if path.name == EXTENSION else PREFIX / "lib"
+        folder = modules if path.name == package.extension else PREFIX / "lib"
         # Moved over the old file, not written into it: a process that has the old one mapped goes on undisturbed.
         staging = folder / (path.name + ".new")
         shutil.copy(path, staging)
         os.replace(staging, folder / path.name)
+    found = sorted(str(q.relative_to(share)) for kind in kinds for q in (share / kind).glob("*") if q.is_file())
+    for index, content in (("packages", ""), ("rosidl_interfaces", "\n".join(found))):
+        (INDEX / index).mkdir(parents=True, exist_ok=True)
+        (INDEX / index / package.name).write_text(content)
+
+
+def install_files() -> None:
+    """Puts our executables, package.xml and links to what ships into the environment."""
     for path in (SOURCE / "scripts").iterdir():  # where ros2 run and launch files look for executables
         program = PREFIX / "lib" / PACKAGE / path.name
         program.parent.mkdir(exist_ok=True)
@@ -195,10 +249,6 @@ def install(folders: dict[str, Path], compiled: Path) -> None:
         elif link.exists():  # copies of an earlier `pip install .`
             shutil.rmtree(link)
         link.symlink_to(SOURCE / name, target_is_directory=True)
-    definitions = "\n".join(str(p) for p in sorted(q.relative_to(SHARE) for q in SHARE.glob("*/*") if q.is_file()))
-    for kind, content in (("packages", ""), ("rosidl_interfaces", definitions)):
-        (INDEX / kind).mkdir(parents=True, exist_ok=True)
-        (INDEX / kind / PACKAGE).write_text(content)
 
 
 def build() -> None:
@@ -206,13 +256,15 @@ def build() -> None:
     existing = os.environ.get("AMENT_PREFIX_PATH", "")
     os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join(filter(None, [str(PREFIX), existing]))
     STAMP.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="difftop_messages_") as name:
-        work = Path(name)
-        folders = generate(work)
-        compiled = work / "compiled"
-        compiled.mkdir()
-        compile_all(folders, compiled)
-        install(folders, compiled)
+    for package in packages():
+        with tempfile.TemporaryDirectory(prefix="difftop_messages_") as name:
+            work = Path(name)
+            folders = generate(package, work)
+            compiled = work / "compiled"
+            compiled.mkdir()
+            compile_all(package, folders, compiled)
+            install(package, folders, compiled)
+    install_files()
     STAMP.write_text(fingerprint() + "\n")
 
 
@@ -241,7 +293,8 @@ def main() -> int:
     except BuildError as error:
         print(f"build_messages: {error}", file=sys.stderr)
         return 2
-    print(f"messages: {len(interface_files())} definitions built into {PREFIX} in {time.monotonic() - start:.1f} s")
+    count = sum(len(package.files) for package in packages())
+    print(f"messages: {count} definitions built into {PREFIX} in {time.monotonic() - start:.1f} s")
     return 0
 
 

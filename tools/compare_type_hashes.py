@@ -16,9 +16,9 @@ PACKAGE = "difftop_ros"
 
 
 def type_hashes(share: Path) -> dict[str, str]:
-    """RIHS01 hash of each interface of the package (services with their parts) described under `share`/{msg,srv}."""
+    """RIHS01 hash of each interface of the package (services with their parts) described under `share`."""
     hashes: dict[str, str] = {}
-    for path in sorted([*share.glob("msg/*.json"), *share.glob("srv/*.json")]):
+    for path in sorted(p for kind in ("msg", "srv", "action") for p in share.glob(f"{kind}/*.json")):
         for entry in json.loads(path.read_text())["type_hashes"]:
             if entry["type_name"].startswith(f"{PACKAGE}/"):
                 hashes[entry["type_name"]] = entry["hash_string"]

@@ -31,12 +31,15 @@ _LIFECYCLE_SERVICES = (
 
 @dataclass(frozen=True)
 class Access:
-    """Topics and services of one node. Names without '/' in front are in its namespace, with '~/' below its own."""
+    """Topics, services and actions of one node. Names without '/' in front are in its namespace, with '~/' below its
+    own.
+    """
 
     node: str
     publishes: tuple[str, ...] = ()
     subscribes: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
+    executes: tuple[str, ...] = ()
 
     def everything(self) -> dict[str, tuple[str, ...]]:
         """With what every node has: log, parameters, time."""
@@ -44,7 +47,16 @@ class Access:
             "publish": ("/rosout", "/parameter_events", *self.publishes),
             "subscribe": ("/clock", "/parameter_events", *self.subscribes),
             "reply": tuple(f"~/{name}" for name in _PARAMETER_SERVICES) + self.serves,
+            "execute": self.executes,
         }
+
+    def in_graph(self) -> dict[str, tuple[str, ...]]:
+        """The same with actions as the topics and services that they are in the graph."""
+        rights = self.everything()
+        for action in rights.pop("execute"):
+            rights["publish"] += tuple(f"{action}/_action/{name}" for name in ("feedback", "status"))
+            rights["reply"] += tuple(f"{action}/_action/{name}" for name in ("send_goal", "cancel_goal", "get_result"))
+        return rights
 
 
 def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = ()) -> tuple[Access, ...]:
@@ -60,8 +72,9 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
         Access(
             POLICY,
             (contract.command.topic, *(f"difftop/{name}" for name in REPORTS), "/diagnostics", "~/transition_event"),
-            observed,
+            tuple(dict.fromkeys((*observed, *([success] if success else [])))),
             tuple(f"~/{name}" for name in _LIFECYCLE_SERVICES),
+            ("~/run_policy",),
         ),
         Access(
             RECORDER,
@@ -88,7 +101,9 @@ def policy_file(contract: Contract, namespace: str = "/", cameras: Iterable[str]
         enclave = ET.SubElement(enclaves, "enclave", path=f"{namespace.rstrip('/')}/{access.node}")
         profile = ET.SubElement(ET.SubElement(enclave, "profiles"), "profile", ns=namespace, node=access.node)
         for right, names in access.everything().items():
-            kind = "service" if right == "reply" else "topic"
+            if not names:
+                continue
+            kind = {"reply": "service", "execute": "action"}.get(right, "topic")
             group = ET.SubElement(profile, f"{kind}s", {right: "ALLOW"})
             for name in sorted(set(names)):
                 ET.SubElement(group, kind).text = name

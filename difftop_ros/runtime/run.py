@@ -38,6 +38,7 @@ from difftop_ros.safety import (
 )
 from difftop_ros.safety.guard import SAMPLES, Guard
 
+NO_TASK = "waiting for a task: send a goal to the action run_policy"
 STAGE_RECORD = 2048  # newest plans whose stages are remembered
 OnResult = Callable[[PlanResult, TimedPlan | None], None]
 
@@ -64,6 +65,7 @@ class RunSettings:
     max_failures: int
     failure_window_s: float
     max_overruns: int
+    wait_for_task: bool = False
 
     def make_checks(self, max_measured_age_ms: float, guard: Guard | None = None) -> list[Check]:
         """The gate's checks. Raises UserError for names that cannot be had."""
@@ -122,6 +124,8 @@ class Run:
         self.result: PlanResult | None = None
         self._stages: dict[str, Record] = {}
         self.supervisor = HoldSupervisor(settings.resume_after_frames, settings.max_failures, settings.failure_window_s)
+        if settings.wait_for_task:
+            self.supervisor.wait(NO_TASK, time.monotonic())
         self._work = ObserveAndSolve(
             worker, streams, contract, source, most_ns=self._sync_ns, steps=facts.obs_steps,
             deadline_ms=settings.deadline_ms, turns=joints.turns,
@@ -173,6 +177,14 @@ class Run:
     def ended(self) -> bool:
         """False while a thread of it still works."""
         return self.planner.stop(0.0)
+
+    def hold(self, reason: str) -> None:
+        """Decelerate and stand until `go`, because of `reason`; that is no failure."""
+        self.supervisor.wait(reason, time.monotonic())
+
+    def go(self) -> None:
+        """Follow the coming plans; they end the hold that was asked for."""
+        self.supervisor.go(time.monotonic())
 
     @property
     def failure(self) -> str:

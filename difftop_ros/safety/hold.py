@@ -11,8 +11,9 @@ PRESENT_S = 0.5  # for which a reason that is not given again stands before anot
 class HoldSupervisor:
     """Follow or hold; what keeps it holding is told, and frequent holds exhaust the node's patience.
 
-    A reason stands as long as it is given again and again; when it is not, another that is takes its place. Used from
-    the planner, control and executor threads. Times are seconds of any monotonic clock.
+    A reason stands as long as it is given again and again; when it is not, another that is takes its place. Apart from
+    such faults somebody may ask for a hold, which is no failure and lasts from `wait` to `go`. Used from the planner,
+    control and executor threads. Times are seconds of any monotonic clock.
     """
 
     def __init__(self, resume_after: int, max_failures: int, window_s: float) -> None:
@@ -22,7 +23,22 @@ class HoldSupervisor:
         self._renewed = self._since = 0.0
         self._good = 0
         self._entries: deque[float] = deque()
-        self._exhausted = ""
+        self._exhausted = self._awaited = ""
+        self.begun = 0
+
+    def wait(self, reason: str, now: float) -> None:
+        """Hold until `go`, whatever plans come, because of `reason`."""
+        with self._lock:
+            self._since = self._since if self.holding else now
+            self._awaited = reason
+
+    def go(self, now: float) -> None:
+        """What was waited for is there: fresh, accepted plans end the hold, as they end any."""
+        with self._lock:
+            if self._awaited and not self._reason:
+                self._reason, self._kind, self._began_by = "the next plans are awaited", "task", "task"
+                self._renewed, self._good = now, 0
+            self._awaited = ""
 
     def trip(self, reason: str, now: float, kind: str = "") -> bool:
         """Begin to hold for `reason`; True if this call began it, else only the count of good plans restarts."""
@@ -33,7 +49,8 @@ class HoldSupervisor:
                     self._reason, self._kind, self._renewed = reason, kind, now
                 return False
             self._reason, self._kind, self._renewed = reason, kind, now
-            self._began_by, self._since = kind, now
+            self._began_by, self._since = kind, self._since if self._awaited else now
+            self.begun += 1
             self._entries.append(now)
             while self._entries and self._entries[0] < now - self._window_s:
                 self._entries.popleft()
@@ -58,17 +75,22 @@ class HoldSupervisor:
     @property
     def holding(self) -> bool:
         """True while the robot must hold."""
-        return bool(self._reason)
+        return bool(self._reason or self._awaited)
+
+    @property
+    def waits(self) -> bool:
+        """True while it holds for nothing but that somebody asked for it."""
+        return bool(self._awaited) and not self._reason
 
     @property
     def reason(self) -> str:
         """Why the robot holds now, '' while it follows its plan."""
-        return self._reason
+        return self._reason or self._awaited
 
     @property
     def kind(self) -> str:
         """Of which kind `reason` is ('tracking', 'plan age', …), '' while following."""
-        return self._kind
+        return "task" if self.waits else self._kind
 
     @property
     def began_by(self) -> str:
@@ -77,7 +99,7 @@ class HoldSupervisor:
 
     def held_s(self, now: float) -> float:
         """For how long it has been holding [s], 0 while following."""
-        return now - self._since if self._reason else 0.0
+        return now - self._since if self.holding else 0.0
 
     @property
     def exhausted(self) -> str:

@@ -47,7 +47,9 @@ def test_services_have_requests_and_stamped_responses(interfaces: Any) -> None:
         assert getattr(srv, name).Response().stamp.sec == 0
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted(p for kind in ("msg", "srv", "action") for p in ROOT.glob(f"{kind}/*.{kind}")), ids=lambda p: p.name
+)
 def test_every_field_has_a_comment(path: Path) -> None:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if FIELD.match(line):
@@ -82,7 +84,7 @@ def test_ros2_launch_finds_what_ships(tool: Any) -> None:
 
 
 def test_a_build_happens_only_when_an_input_changes(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("msg", "srv"):
+    for name in ("msg", "srv", "action"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "package.xml", tmp_path)
     monkeypatch.setattr(tool, "LINKED", ())

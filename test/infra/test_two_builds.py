@@ -91,7 +91,7 @@ def test_colcon_build_and_pip_build_talk(spawn: Any, tmp_path: Path, compare: An
     if not (INSTALL / "difftop_ros").is_dir() or not (PIP_SHARE / "msg").is_dir():
         pytest.skip("needs both builds of the messages: run 'make colcon' first")
     installed = INSTALL / "difftop_ros/share/difftop_ros"
-    for path in [*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]:
+    for path in (p for kind in ("msg", "srv", "action") for p in ROOT.glob(f"{kind}/*.{kind}")):
         copy = installed / path.relative_to(ROOT)
         if not copy.is_file() or copy.read_text() != path.read_text():
             pytest.skip(f"the colcon build is older than {path.name}: run 'make colcon' again")

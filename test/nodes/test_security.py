@@ -34,9 +34,8 @@ def test_the_file_has_the_form_that_ros2_security_reads() -> None:
         assert profile.get("ns") == "/left" and profile.get("node")
         for group in profile:
             (right, allowed), kind = *group.attrib.items(), group.tag
-            assert allowed == "ALLOW" and right in (
-                ("reply", "request") if kind == "services" else ("publish", "subscribe")
-            )
+            rights = {"services": ("reply", "request"), "topics": ("publish", "subscribe"), "actions": ("execute",)}
+            assert allowed == "ALLOW" and right in rights[kind]
             assert len(group) and all(name.tag == kind[:-1] and name.text for name in group)
 
 
@@ -84,10 +83,10 @@ def test_the_running_nodes_have_nothing_that_the_file_does_not_name(
         for name in NODES:
             allowed = {
                 right: {full_name(entry, "/left", name) for entry in entries}
-                for right, entries in named[name].everything().items()
+                for right, entries in named[name].in_graph().items()
             } | {"request": set()}
             seen: dict[str, set[str]] = {}
-            wanted = {full_name(entry, "/left", name) for entry in named[name].serves}
+            wanted = {full_name(entry, "/left", name) for entry in named[name].in_graph()["reply"]}
             end = time.monotonic() + 60
             command = "/left/joint_command"
             while time.monotonic() < end:

@@ -34,3 +34,28 @@ def test_one_hold_with_many_reasons_is_one_failure() -> None:
     assert hold.good_plan()
     hold.trip("again", 51.0, "kind")
     assert "the last time because again" in hold.exhausted
+
+
+def test_a_hold_that_is_asked_for_lasts_until_it_may_go_and_is_no_failure() -> None:
+    hold = HoldSupervisor(resume_after=2, max_failures=1, window_s=5.0)
+    hold.wait("no task", 10.0)
+    assert not hold.good_plan() and not hold.good_plan()
+    assert (hold.holding, hold.waits, hold.reason, hold.kind, hold.held_s(11.0)) == (True, True, "no task", "task", 1.0)
+    hold.go(12.0)
+    assert hold.holding and not hold.waits and not hold.good_plan(), "moves by fresh plans alone"
+    assert hold.good_plan() and not hold.holding and hold.exhausted == "" and hold.begun == 0
+    hold.wait("no task", 20.0)
+    hold.trip("the cloud is stale", 21.0, "observation")
+    assert (hold.reason, hold.waits, hold.begun, hold.held_s(22.0)) == ("the cloud is stale", False, 1, 2.0)
+    assert "the cloud is stale" in hold.exhausted
+
+
+def test_a_fault_that_passes_leaves_the_hold_that_was_asked_for() -> None:
+    hold = HoldSupervisor(resume_after=1, max_failures=9, window_s=5.0)
+    hold.trip("the cloud is stale", 10.0, "observation")
+    hold.wait("no task", 11.0)
+    assert hold.held_s(12.0) == 2.0
+    assert hold.good_plan() and (hold.reason, hold.waits) == ("no task", True)
+    hold.go(13.0)
+    hold.go(13.1)
+    assert hold.good_plan() and not hold.holding

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Bool
 
 from difftop_ros.contract import Contract
 from difftop_ros.messages import ObservationPipeline, markers
@@ -53,6 +54,19 @@ class ClockInlet:
     def __call__(self, message: Clock) -> None:
         """Take in one message."""
         self._source.update(message.clock.sec * 1_000_000_000 + message.clock.nanosec)
+
+
+class SuccessInlet:
+    """The callback of the contract's success topic: when it last said true, None before that."""
+
+    def __init__(self, source: SystemTime | SimTime) -> None:
+        self._source = source
+        self.last_ns: int | None = None
+
+    def __call__(self, message: Bool) -> None:
+        """Take in one message."""
+        if message.data:
+            self.last_ns = self._source.now_ns()
 
 
 class CommandPublisher:
@@ -130,6 +144,10 @@ class Connections:
         ]
         if isinstance(source, SimTime):
             self._subscriptions.append(node.create_subscription(Clock, "/clock", ClockInlet(source), SENSOR_QOS))
+        self.success = SuccessInlet(source)
+        if contract.episode.success_topic:
+            told = contract.episode.success_topic
+            self._subscriptions.append(node.create_subscription(Bool, told, self.success, SENSOR_QOS))
         self._source = source
         self.command: CommandPublisher | None = None
         self.plan = node.create_publisher(Plan, "difftop/plan", 1)

@@ -27,6 +27,7 @@ from difftop_ros.nodes.policy.drawing import Drawing
 from difftop_ros.nodes.policy.parameters import NODE_NAME, PARAMETERS
 from difftop_ros.nodes.policy.readiness import not_ready
 from difftop_ros.nodes.policy.supervision import Autostart, Supervision
+from difftop_ros.nodes.policy.task import TaskServer
 from difftop_ros.nodes.topics import deserialize
 from difftop_ros.runtime.clock import SimTime, SystemTime
 from difftop_ros.runtime.joints import JointReader
@@ -61,6 +62,7 @@ class PolicyNode(LifecycleNode):
         self.source: SystemTime | SimTime = SystemTime()
         self._unfinished: UnfinishedRun | None = None
         self._worker: PolicyWorker | ProcessWorker | None = None
+        self.tasks = TaskServer(self)
         self._supervision = Supervision(self)
         self.autostart = Autostart(self, self._supervision)
 
@@ -244,8 +246,8 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(unnoted)
         self.run.start()
 
-    def _stop(self) -> None:
-        """End the run, if one is under way."""
+    def _stop(self, why: str = "the node was deactivated") -> None:
+        """End the run, if one is under way, and its task with it."""
         if self.run is not None and self.running:
             self.running = False
             for sentence in self.run.stop():
@@ -254,6 +256,7 @@ class PolicyNode(LifecycleNode):
             self._unfinished.end()
         if self.connections is not None:
             self.connections.close_command()
+        self.tasks.stop(self.why_stopped or why)
 
     def _release(self) -> None:
         if self.connections is not None:
@@ -271,6 +274,6 @@ class PolicyNode(LifecycleNode):
 
     def end(self) -> None:
         """Stop safely from whatever state; for signals and the end of the process."""
-        self._stop()
+        self._stop("the node is ending")
         self._release()
         self.state = "finalized"

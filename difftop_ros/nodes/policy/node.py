@@ -36,6 +36,7 @@ class PolicyProgram:
     def end(self) -> int:
         """See Program."""
         self._node.end()
+        self._node.tasks.deliver()
         return self._node.autostart.exit_code
 
 

@@ -35,6 +35,8 @@ PARAMETERS = (
     Parameter("autostart", False, "Configure and activate without being asked, as soon as all streams are there."),
     Parameter("resume_motion", False, "autostart: activate although the last run on this command topic was killed and "
         "left no safe command; false: stay inactive, say so, and wait to be activated."),
+    Parameter("wait_for_task", False, "Hold once active, and after each task, until a goal of the action run_policy is "
+        "accepted; false: move at once, such a goal then watches the run and can end it.", live=True),
     Parameter("start_timeout_s", 60.0, "autostart: give up (exit code 2) when not active so long after configuring.",
         bounds=(0.1, 86400.0), unit="s"),
     Parameter("deadline_ms", 40.0, "Time a solve may take; it returns its best plan when time is up.",

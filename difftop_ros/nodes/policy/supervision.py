@@ -71,9 +71,11 @@ class Supervision:
         node, run = self._node, self._node.run
         if node.state == "active" and run is not None and node.connections is not None:
             run.objection = node.connections.crowded()
+            node.tasks.turn()
             if run.supervisor.holding:
                 self._publish_status(run.result)
-                self.say("hold", f"holding: {run.supervisor.reason}")
+                if not run.supervisor.waits:
+                    self.say("hold", f"holding: {run.supervisor.reason}")
             if run.failure:
                 node.why_stopped = node.why_stopped or run.failure
                 node.get_logger().error(f"deactivating: {run.failure}")
@@ -97,7 +99,8 @@ class Supervision:
         if active and node.run is not None and node.run.objection:
             return "error", f"holding: {node.run.objection}"
         if active and node.run is not None and node.run.supervisor.holding:
-            return "warn", f"holding: {node.run.supervisor.reason}"
+            waits = node.run.supervisor.waits
+            return "ok" if waits else "warn", f"holding: {node.run.supervisor.reason}"
         if isinstance(node.source, SimTime) and (odd := node.source.odd()):
             return "warn", f"{node.state}: {odd}"
         return "ok", node.state
