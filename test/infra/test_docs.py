@@ -190,9 +190,11 @@ def test_files_named_in_code_exist(page: Path) -> None:
     """Shipped files in inline code: config/..., tools/..., difftop_ros/..., and our message and service types."""
     for code in CODE.findall(page.read_text()):
         for word in code.split():
-            if interface := re.fullmatch(r"difftop_ros/((msg|srv)/\w+)", word):
+            if interface := re.fullmatch(r"difftop_ros/((msg|srv|action)/\w+)", word):
                 word = f"{interface[1]}.{interface[2]}"
-            if re.fullmatch(r"(config|launch|tools|test|benchmarks|examples|msg|srv|difftop_ros|\.ci)/[\w./-]+", word):
+            if re.fullmatch(
+                r"(config|launch|tools|test|benchmarks|examples|msg|srv|action|difftop_ros|\.ci)/[\w./-]+", word
+            ):
                 assert (ROOT / word).exists(), f"{page.name}: {word} does not exist"
 
 
@@ -266,7 +268,8 @@ def test_contract_page_shows_the_shipped_example() -> None:
 def test_pages_are_short_and_name_no_unfinished_work() -> None:
     for page in PAGES:
         text = page.read_text()
-        assert len(text.splitlines()) < 250, f"{page.name} is too long"
+        longest = 250 if page.name != "CHANGELOG.md" else 1000  # which grows with every change
+        assert len(text.splitlines()) < longest, f"{page.name} is too long"
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", text), page.name
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 

@@ -130,8 +130,10 @@ def test_every_installed_program_exists() -> None:
 
 
 def test_every_interface_is_built_by_cmake_too() -> None:
-    listed = re.findall(r'"((?:msg|srv)/\w+\.(?:msg|srv))"', CMAKE)
-    assert sorted(listed) == sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("msg/*"), *ROOT.glob("srv/*")])
+    listed = re.findall(r'"((?:msg|srv|action)/\w+\.(?:msg|srv|action))"', CMAKE)
+    assert sorted(listed) == sorted(
+        str(p.relative_to(ROOT)) for kind in ("msg", "srv", "action") for p in ROOT.glob(f"{kind}/*")
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
