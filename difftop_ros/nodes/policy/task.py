@@ -1,7 +1,7 @@
 """The action ~/run_policy: the policy's task once, with a longest duration, feedback and an outcome.
 
 A goal does not start a node and does not change its model: it lets an active node that waits (`wait_for_task`) move, or
-watches one that moves. When it ends, for whatever reason, the robot holds. What a task is: runtime/task.py.
+watches one that moves. When it ends, for whatever reason, the robot holds. What a task is: Task in runtime/run.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 
 from difftop_ros.action import RunPolicy
-from difftop_ros.runtime.task import CANCELED, STOPPED, SUCCESS, Ending, Progress, Task
+from difftop_ros.runtime.run import CANCELED, STOPPED, SUCCESS, Ending, Progress, Task
 
 if TYPE_CHECKING:
     from difftop_ros.nodes.policy.lifecycle import PolicyNode
