@@ -187,7 +187,7 @@ def main() -> int:
         model = args.model or make_model(Path(folder) / "model", text)
         streams = [sys.executable, __file__, "--publish", "--cloud", "x".join(map(str, args.cloud)), "--hz", args.hz]
         if args.bridge:
-            bridge = "difftop_ros.nodes.simulation.mujoco.node"
+            bridge = "difftop_ros.nodes.simulation.bridge.node"
             streams = [sys.executable, "-m", bridge, "--ros-args", "-p", "task:=reach"]
         settings = {
             "model": model, "autostart": "true", "resume_motion": "true", "planner_process": str(args.process).lower(),

@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution
 from launch_ros.actions import Node
 
 from difftop_ros.nodes.launching import dds_environment, end_launch, given, parameter_arguments
-from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
+from difftop_ros.nodes.simulation.bridge.parameters import PARAMETERS
 from difftop_ros.paths import share_path
 
 RENAMED = {"model": "mjcf"}  # 'model' is the policy's folder here, as in policy.launch.py

@@ -1,4 +1,4 @@
-"""`difftop sim`: starts the simulation bridge. The bridge itself is difftop_ros/nodes/simulation/mujoco/node.py."""
+"""`difftop sim`: starts the simulation bridge. The bridge itself is difftop_ros/nodes/simulation/bridge/node.py."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = ros_arguments(args)
     ros_env.prepare(local_only=not args.network)
-    from difftop_ros.nodes.simulation.mujoco.node import main
+    from difftop_ros.nodes.simulation.bridge.node import main
 
     return main(arguments)

@@ -19,7 +19,7 @@ from difftop_ros.errors import UserError
 # file -> module with its table PARAMETERS and its HEAD, the sentences on top
 FILES = {
     "config/policy_node.yaml": "difftop_ros.nodes.policy.parameters",
-    "config/sim_bridge.yaml": "difftop_ros.nodes.simulation.mujoco.parameters",
+    "config/sim_bridge.yaml": "difftop_ros.nodes.simulation.bridge.parameters",
     "config/trainer_node.yaml": "difftop_ros.nodes.trainer.parameters",
 }
 

@@ -15,7 +15,7 @@ from difftop_ros.messages import ObservationPipeline
 from difftop_ros.nodes.policy.parameters import NODE_NAME as POLICY
 from difftop_ros.nodes.recorder.parameters import NODE_NAME as RECORDER
 from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, optional_topics
-from difftop_ros.nodes.simulation.mujoco.streams import MESSAGE_TYPES, joint_topics, plan_streams
+from difftop_ros.nodes.simulation.bridge.streams import MESSAGE_TYPES, joint_topics, plan_streams
 from difftop_ros.nodes.simulation.state import STATE_TOPIC
 
 TRAINER, SIMULATION = "difftop_trainer", "sim_bridge"

@@ -21,7 +21,7 @@ from difftop_ros.commands.dispatch import module_of
 from difftop_ros.contract import clouds, model, observations
 from difftop_ros.contract.base import Section
 from difftop_ros.nodes.policy import parameters as policy_params
-from difftop_ros.nodes.simulation.mujoco import parameters as sim_parameters
+from difftop_ros.nodes.simulation.bridge import parameters as sim_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("tutorials", "how-to", "reference", "explanation")

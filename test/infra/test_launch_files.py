@@ -15,7 +15,7 @@ import pytest
 
 from difftop_ros.errors import UserError
 from difftop_ros.nodes import launching
-from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS
+from difftop_ros.nodes.simulation.bridge.parameters import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(ROOT.glob("launch/*.launch.py"))
@@ -110,7 +110,7 @@ def test_parameters_are_declared_by_the_node(tree: ast.Module) -> None:
     for given in nodes(tree):
         executable = literal(given["executable"])
         stem = executable.split("_")[0]
-        folder = {"sim": "simulation/mujoco"}.get(stem, stem)
+        folder = {"sim": "simulation/bridge"}.get(stem, stem)
         sources = "".join(path.read_text() for path in ROOT.glob(f"difftop_ros/nodes/{folder}/*.py"))
         for dictionary in (n for n in ast.walk(given["parameters"]) if isinstance(n, ast.Dict)):
             for key in (literal(k) for k in dictionary.keys if k):

@@ -82,7 +82,7 @@ def test_an_expert_and_a_policy_send_equal_messages(contract: Contract, kind: st
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from types import SimpleNamespace
 
-    from difftop_ros.nodes.simulation.mujoco import expert as module
+    from difftop_ros.nodes.simulation.bridge import expert as module
     from difftop_ros.nodes.topics import message_class
 
     sent: list[Any] = []

@@ -16,7 +16,7 @@ from difftop_ros.contract import Contract, ContractError, Observation, observati
 from difftop_ros.errors import UserError
 from difftop_ros.messages import ObservationError, ObservationPipeline, pipeline, register
 from difftop_ros.messages.types import rosbags_types
-from difftop_ros.nodes.simulation.mujoco.streams import plan_streams
+from difftop_ros.nodes.simulation.bridge.streams import plan_streams
 from difftop_ros.runtime.streams import StreamBuffers
 from difftop_ros.sim.interface import require_made
 

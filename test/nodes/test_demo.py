@@ -136,7 +136,7 @@ def test_a_process_that_dies_is_named_and_its_log_shown(demo: Any) -> None:
     process.wait_for("episode  1", timeout=60)
     children = family(process)
     names = memory(children)
-    simulation = next(p for p in children if "difftop_ros.nodes.simulation.mujoco.node" in p.cmdline())
+    simulation = next(p for p in children if "difftop_ros.nodes.simulation.bridge.node" in p.cmdline())
     simulation.kill()
     assert process.wait(20) == 2, process.output()
     assert "simulation was ended by SIGKILL" in process.output()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-POLICY, BRIDGE = "difftop_ros.nodes.policy.node", "difftop_ros.nodes.simulation.mujoco.node"
+POLICY, BRIDGE = "difftop_ros.nodes.policy.node", "difftop_ros.nodes.simulation.bridge.node"
 
 
 class Listener:

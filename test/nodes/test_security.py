@@ -20,7 +20,7 @@ DEMO = share_path("config/panda_table.yaml")
 NODES = {
     "difftop_policy": "difftop_ros.nodes.policy.node",
     "difftop_recorder": "difftop_ros.nodes.recorder.node",
-    "sim_bridge": "difftop_ros.nodes.simulation.mujoco.node",
+    "sim_bridge": "difftop_ros.nodes.simulation.bridge.node",
 }
 
 

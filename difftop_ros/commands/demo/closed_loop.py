@@ -102,7 +102,7 @@ class Demo:
         policy = [contract, f"model:='{options.model.absolute()}'", "use_sim_time:=true", f"device:={options.device}"]
         policy += options.parameters
         for name, module, settings in (
-            ("simulation", "difftop_ros.nodes.simulation.mujoco.node", simulation),
+            ("simulation", "difftop_ros.nodes.simulation.bridge.node", simulation),
             ("policy node", "difftop_ros.nodes.policy.node", policy),
         ):
             log = options.out / f"{name.replace(' ', '_')}.log"

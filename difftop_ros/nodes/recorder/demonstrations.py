@@ -97,7 +97,7 @@ class ExpertSession:
         settings += [f"disturbance:={float(options.noise)}", f"varied_starts:={float(options.varied_starts)}"]
         settings += options.extra
         arguments = [part for setting in settings for part in ("-p", setting)]
-        command = [sys.executable, "-m", "difftop_ros.nodes.simulation.mujoco.node", "--ros-args", *arguments]
+        command = [sys.executable, "-m", "difftop_ros.nodes.simulation.bridge.node", "--ros-args", *arguments]
         self._bridge = subprocess.Popen(
             command, env=ros_env.ros_environment(local_only=True), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -30,7 +30,7 @@ def simulation(spawn: Any) -> Any:
     """A bridge whose expert reaches for the ball, twice as fast as real time, small pictures."""
     settings = ["task:=reach", "expert:=true", "realtime_factor:=2.0", "width:=64", "height:=48", "seed:=3"]
     arguments = [word for setting in settings for word in ("-p", setting)]
-    bridge = spawn("difftop_ros.nodes.simulation.mujoco.node", "--ros-args", *arguments)
+    bridge = spawn("difftop_ros.nodes.simulation.bridge.node", "--ros-args", *arguments)
     bridge.wait_for("ready", 60)
     return bridge
 

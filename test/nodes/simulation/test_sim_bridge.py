@@ -19,7 +19,7 @@ from difftop_ros.messages.types import ros_types
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
 
-BRIDGE = "difftop_ros.nodes.simulation.mujoco.node"
+BRIDGE = "difftop_ros.nodes.simulation.bridge.node"
 JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
 
 

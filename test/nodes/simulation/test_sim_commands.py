@@ -10,8 +10,8 @@ import pytest
 from difftop_ros.contract import load_contract
 from difftop_ros.messages.commands import array_to_command
 from difftop_ros.messages.types import rosbags_types
-from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
-from difftop_ros.nodes.simulation.mujoco.loop import is_due
+from difftop_ros.nodes.simulation.bridge.commands import CommandTracker
+from difftop_ros.nodes.simulation.bridge.loop import is_due
 from difftop_ros.paths import share_path
 
 TYPES = {

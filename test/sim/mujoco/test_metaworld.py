@@ -18,7 +18,7 @@ from difftop_ros.data import EpisodeDataset, WindowDataset, find_bags, ingest
 from difftop_ros.errors import UserError
 from difftop_ros.messages.commands import array_to_command
 from difftop_ros.messages.types import rosbags_types
-from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
+from difftop_ros.nodes.simulation.bridge.commands import CommandTracker
 from difftop_ros.paths import share_path
 from difftop_ros.sim.mujoco.metaworld import MetaWorld, make_expert, make_world, task_names
 from difftop_ros.sim.robot import SimulatedRobot

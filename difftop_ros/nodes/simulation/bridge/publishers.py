@@ -12,9 +12,9 @@ from difftop_ros.messages import images, types
 from difftop_ros.messages.joints import joint_state
 from difftop_ros.messages.points import point_cloud2
 from difftop_ros.messages.types import ros_types
-from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
-from difftop_ros.nodes.simulation.mujoco.loop import EpisodeMoment, Moment, Pace, is_due
-from difftop_ros.nodes.simulation.mujoco.streams import Stream, joint_topics
+from difftop_ros.nodes.simulation.bridge.commands import CommandTracker
+from difftop_ros.nodes.simulation.bridge.loop import EpisodeMoment, Moment, Pace, is_due
+from difftop_ros.nodes.simulation.bridge.streams import Stream, joint_topics
 from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, state_message
 from difftop_ros.sim.cloud import DepthProjector, transform_points
 from difftop_ros.sim.interface import SimWorld

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from difftop_ros.errors import UserError
-from difftop_ros.nodes.simulation.mujoco.cameras import CameraThread
-from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
+from difftop_ros.nodes.simulation.bridge.cameras import CameraThread
+from difftop_ros.nodes.simulation.bridge.commands import CommandTracker
 from difftop_ros.nodes.simulation.state import STATE_HZ
 from difftop_ros.sim.interface import SimWorld
 

@@ -1,6 +1,6 @@
 """The simulation bridge: a simulated robot behind the topics of a robot contract.
 
-Run it by `python -m difftop_ros.nodes.simulation.mujoco.node --ros-args -p task:=lift`, or by `difftop sim`.
+Run it by `python -m difftop_ros.nodes.simulation.bridge.node --ros-args -p task:=lift`, or by `difftop sim`.
 Lives here: putting the parts together, the command subscription and the services. The parts are in parameters.py
 (what can be set), streams.py (which topics), commands.py (what commands mean), loop.py (time and physics), cameras.py
 (drawing) and publishers.py (messages).
@@ -17,12 +17,12 @@ from difftop_ros.errors import UserError
 from difftop_ros.messages.types import ros_types, stamp
 from difftop_ros.nodes.parameters import declare
 from difftop_ros.nodes.process import named, run_node
-from difftop_ros.nodes.simulation.mujoco.commands import CommandTracker
-from difftop_ros.nodes.simulation.mujoco.expert import ExpertDriver
-from difftop_ros.nodes.simulation.mujoco.loop import LoopSettings, SimLoop
-from difftop_ros.nodes.simulation.mujoco.parameters import PARAMETERS, parse_joint_map
-from difftop_ros.nodes.simulation.mujoco.publishers import BridgePublishers, Formats
-from difftop_ros.nodes.simulation.mujoco.streams import plan_streams
+from difftop_ros.nodes.simulation.bridge.commands import CommandTracker
+from difftop_ros.nodes.simulation.bridge.expert import ExpertDriver
+from difftop_ros.nodes.simulation.bridge.loop import LoopSettings, SimLoop
+from difftop_ros.nodes.simulation.bridge.parameters import PARAMETERS, parse_joint_map
+from difftop_ros.nodes.simulation.bridge.publishers import BridgePublishers, Formats
+from difftop_ros.nodes.simulation.bridge.streams import plan_streams
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_world
 from difftop_ros.sim.interface import SimWorld, require_mode

@@ -1,0 +1,1 @@
+"""The bridge: a simulated robot, of whatever engine, behind the contract's topics."""

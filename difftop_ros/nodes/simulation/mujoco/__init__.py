@@ -1,1 +1,0 @@
-"""The MuJoCo bridge: a simulated robot behind the contract's topics."""
