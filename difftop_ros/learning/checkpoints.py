@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from difftop_ros.errors import UserError
 from difftop_ros.learning.settings import TrainingError
 
+NAME = re.compile(r"step=(\d{1,12})(-v\d+)?\.ckpt")
 KEPT = 2  # never the only one: a crash while writing must leave the one before
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, by their steps."""
-    return sorted(folder.glob("step=*.ckpt"), key=checkpoint_step)
+    """The checkpoints in `folder`, by their steps. Files of other names are somebody's copies."""
+    return sorted((path for path in folder.glob("step=*.ckpt") if NAME.fullmatch(path.name)), key=checkpoint_step)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -36,10 +41,26 @@ def forget_old(folder: Path) -> None:
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     """What is in it, on the CPU. Raises TrainingError if it is damaged."""
+    with restoring(checkpoint):
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)  # a pickle could run anything
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__} is in it")
+    return state
+
+
+@contextmanager
+def restoring(checkpoint: Path | None, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """What fails under it is the fault of `checkpoint` and raises TrainingError, until `begun()`.
+
+    A damaged file, or one of another run, makes torch, pickle and Lightning raise a dozen kinds of errors.
+    """
     try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)  # a pickle could run anything
-    # whatever is wrong with a damaged file, torch and pickle raise a dozen kinds of errors for it
+        yield
+    except (UserError, MemoryError):  # the second is this machine's
+        raise
     except Exception as error:
+        if checkpoint is None or begun():
+            raise
         raise TrainingError(
             f"checkpoint {str(checkpoint)!r} cannot be read ({type(error).__name__}); delete it to go on from the one "
             "before, or start over with fresh"

@@ -12,9 +12,9 @@ from difftop_ros.errors import UserError
 from tools.fuzz import run, targets
 from tools.fuzz.__main__ import main
 
-SLICE = {"contract": 150, "config": 300, "training": 100, "spheres": 300, "costs": 60, "robot": 80, "model": 100,
-         "messages": 300, "streams": 300, "commands": 500, "plans": 300, "bags": 150, "marks": 30, "dataset": 150,
-         "parameters": 500}  # fmt: skip
+SLICE = {"contract": 150, "config": 300, "training": 100, "checkpoint": 8, "spheres": 300, "costs": 60, "robot": 80,
+         "model": 100, "messages": 300, "streams": 300, "commands": 500, "plans": 300, "bags": 150, "marks": 30,
+         "dataset": 150, "parameters": 500}  # fmt: skip
 
 
 def test_the_slice_has_every_target() -> None:
@@ -62,6 +62,16 @@ def test_a_run_in_processes_ends_with_a_table(tmp_path: Path, capsys: pytest.Cap
     words = ["--target", "parameters", "--inputs", "300", "--seed", "3", "--out", str(tmp_path)]
     assert main(words) == 0
     assert "parameters       300" in capsys.readouterr().out and os.listdir(tmp_path) == []
+
+
+def test_a_guided_run_counts_as_the_others_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("atheris", reason="inputs are searched with it")
+    words = ["--guided", "--target", "parameters", "plans", "commands", "--inputs", "300", "--out", str(tmp_path)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "not searched" in said and "plans" in said.splitlines()[0]
+    assert "parameters       300" in said and "commands         300" in said
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_kept_input_is_fed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

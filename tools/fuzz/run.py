@@ -75,14 +75,14 @@ def made(target: Any, name: str, seed: int, number: int) -> bytes:
     return target.make(random.Random(f"{name} {seed} {number}"))
 
 
-def run_target(name: str, seed: int, inputs: int, out: Path) -> Tally:
-    """Feed a target; what found something is kept in `out`."""
+def run_target(name: str, seed: int, inputs: int, out: Path, guided: bool = False) -> Tally:
+    """Feed a target; what found something is kept in `out`. `guided`: inputs grow from those that reached new lines."""
     tally, begin = Tally(name), time.monotonic()
     context = multiprocessing.get_context("spawn")
     done = 0
     while done < inputs:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, name, seed, done, inputs, str(out)), daemon=True)
+        process = context.Process(target=_work, args=(theirs, name, seed, done, inputs, str(out), guided), daemon=True)
         process.start()
         theirs.close()
         before = done
@@ -93,10 +93,8 @@ def run_target(name: str, seed: int, inputs: int, out: Path) -> Tally:
                 raise RuntimeError(f"the target {name!r} cannot be made; see above")
             why = "died at once" if process.exitcode not in (0, None) else f"hang: no answer within {STILL_S:g} s"
             process.kill()
-            file = out / f"{name}-{seed}-{done}.number"
             out.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{name} {seed} {done}\n")
-            _add(tally, why, file)
+            _add(tally, why, _kept_number(out, name, seed, done, guided))
             done += 1
             tally.inputs = done
     tally.seconds = time.monotonic() - begin
@@ -128,42 +126,85 @@ def _add(tally: Tally, what: str, file: Path) -> None:
     known.count += 1
 
 
-def _work(pipe: Connection, name: str, seed: int, first: int, last: int, out: str) -> None:
-    from difftop_ros.errors import UserError
-    from tools.fuzz.targets import TARGETS
+def _kept_number(out: Path, name: str, seed: int, number: int, guided: bool) -> Path:
+    """The file that tells which input a process died of: its number, or what was fed last."""
+    if guided:
+        return (out / f"{name}-last.bin").rename(out / f"{name}-{seed}-{number}.bin")
+    file = out / f"{name}-{seed}-{number}.number"
+    file.write_text(f"{name} {seed} {number}\n")
+    return file
 
+
+def _work(pipe: Connection, name: str, seed: int, first: int, last: int, out: str, guided: bool) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")
     logging.disable()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _silent():
-        target = TARGETS[name](Path(folder))
-        warm_up(target, name, 20)
-        base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        kept: collections.Counter[str] = collections.Counter()
-        refused, slowest = 0, 0.0
+        if guided:
+            from tools.fuzz.guided import feed_guided, instrumented
+
+            with instrumented():
+                worker = _Worker(pipe, name, seed, Path(folder), Path(out), (first, last))
+            feed_guided(worker)
+            return
+        worker = _Worker(pipe, name, seed, Path(folder), Path(out), (first, last))
+        while worker.number < last:
+            worker.feed(made(worker.target, name, seed, worker.number))
+
+
+class _Worker:
+    """Feeds one target in this process and tells what came of it through a pipe.
+
+    Args:
+        pipe: to the process that counts.
+        name: of the target; `seed`: of its inputs.
+        folder: the process's own; `out`: where inputs are kept that found something.
+        numbers: of the first input and behind the last.
+    """
+
+    def __init__(
+        self, pipe: Connection, name: str, seed: int, folder: Path, out: Path, numbers: tuple[int, int]
+    ) -> None:
+        from difftop_ros.errors import UserError
+        from tools.fuzz.targets import TARGETS
+
+        self.pipe, self.name, self.seed, self.out, self._own = pipe, name, seed, out, UserError
+        self.number, self.last = numbers
+        self.target = TARGETS[name](folder)
+        warm_up(self.target, name, 20)
+        self._base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self._kept: collections.Counter[str] = collections.Counter()
+        self._refused, self._slowest = 0, 0.0
         limit = _virtual() + 4 * MOST_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        for number in range(first, last):
-            pipe.send(("start", number))
-            raw = made(target, name, seed, number)
-            begin = time.process_time()
-            what = _guarded(target, raw, UserError)
-            slowest = max(slowest, time.process_time() - begin)
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base
-            if grown > MOST_BYTES and not what.startswith("hang"):
-                what = "memory: more than 500 MB"
-                base += grown
-            if what not in ("", "refused"):
-                file = Path(out) / f"{name}-{zlib.crc32(what.encode()):08x}.bin"
-                if not kept[what]:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(f"{name}\n".encode() + raw)
-                kept[what] += 1
-                pipe.send(("found", (what, file)))
-            refused += what == "refused"
-            if (number + 1) % BATCH == 0 or number + 1 == last:
-                pipe.send(("done", (number + 1, refused, slowest, grown / 1024**2)))
-                refused = 0
+
+    def feed(self, raw: bytes) -> None:
+        """The next input."""
+        self.pipe.send(("start", self.number))
+        begin = time.process_time()
+        what = _guarded(self.target, raw, self._own)
+        self._slowest = max(self._slowest, time.process_time() - begin)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self._base
+        if grown > MOST_BYTES and not what.startswith("hang"):
+            what = "memory: more than 500 MB"
+            self._base += grown
+        if what not in ("", "refused"):
+            file = self.out / f"{self.name}-{zlib.crc32(what.encode()):08x}.bin"
+            if not self._kept[what]:
+                keep(file, self.name, raw)
+            self._kept[what] += 1
+            self.pipe.send(("found", (what, file)))
+        self._refused += what == "refused"
+        self.number += 1
+        if self.number % BATCH == 0 or self.number == self.last:
+            self.pipe.send(("done", (self.number, self._refused, self._slowest, grown / 1024**2)))
+            self._refused = 0
+
+
+def keep(file: Path, name: str, raw: bytes) -> None:
+    """Write an input so that `--replay` feeds it again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(f"{name}\n".encode() + raw)
 
 
 def warm_up(target: Any, name: str, inputs: int) -> None:

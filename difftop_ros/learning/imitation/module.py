@@ -80,7 +80,7 @@ class ImitationModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A run that goes on with another number of steps follows the schedule of the new number."""
-        self._seconds_before = checkpoint.get(SECONDS, 0.0)
+        self._seconds_before = float(checkpoint.get(SECONDS, 0.0))
         for schedule in checkpoint["lr_schedulers"]:
             for name in ("total_steps", "_schedule_phases"):
                 schedule.pop(name, None)

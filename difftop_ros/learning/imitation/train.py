@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.learning.calibrate import fit_novelty
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports
-from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint
+from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint, restoring
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
 from difftop_ros.learning.memory import keep_freed_memory
@@ -79,7 +79,8 @@ def train(
         checkpoint = _fit(module, episodes, out, target, checkpoint, report, stop)
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
-    net.load_state_dict(_averaged_weights(checkpoint))
+    with restoring(checkpoint):
+        net.load_state_dict(_averaged_weights(checkpoint))
     policy = Policy(net, episodes.contract, target, fit_novelty(episodes) if len(episodes) > 1 else None)
     policy.save(out)
     return policy
@@ -100,14 +101,10 @@ def _fit(
     training, validation = split_by_episode(episodes, settings.validation, settings.seed)
     batches = RandomBatches(windows, training, settings.batch, settings.seed, first)
     held_out = [as_tensors(windows.batch(part)) for part in _parts(validation, settings.batch)]
-    callbacks: list[Callback] = [
-        ProgressReports(report, settings.steps, batches.per_pass),
-        Checkpoints(out / "checkpoints", settings.checkpoint_every, stop),
-    ]
+    saving = Checkpoints(out / "checkpoints", settings.checkpoint_every, stop)
+    callbacks: list[Callback] = [ProgressReports(report, settings.steps, batches.per_pass), saving]
     if settings.ema:
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
-    if checkpoint:
-        read_checkpoint(checkpoint)  # one that is damaged is refused in our words
     with _quiet():
         trainer = lightning.Trainer(
             max_steps=settings.steps,
@@ -128,13 +125,14 @@ def _fit(
             enable_model_summary=False,
         )
         try:
-            trainer.fit(
-                module,
-                DataLoader(batches, batch_size=None),
-                DataLoader(_Listed(held_out), batch_size=None) if held_out else None,
-                ckpt_path=checkpoint,
-                weights_only=True if checkpoint else None,
-            )
+            with restoring(checkpoint, lambda: saving.begun):
+                trainer.fit(
+                    module,
+                    DataLoader(batches, batch_size=None),
+                    DataLoader(_Listed(held_out), batch_size=None) if held_out else None,
+                    ckpt_path=checkpoint,
+                    weights_only=True if checkpoint else None,
+                )
         except SIGTERMException:  # an exit with code 0 as if all were done: our caller says how far it got
             pass
     return latest_checkpoint(out / "checkpoints")
@@ -156,7 +154,8 @@ class _Listed(Dataset[Any]):
 def training_seconds(out: str | Path) -> float:
     """Seconds that the run in `out` has taken up to its last checkpoint, however often it was stopped."""
     newest = latest_checkpoint(Path(out) / "checkpoints")
-    return read_checkpoint(newest).get(SECONDS, 0.0) if newest else 0.0
+    with restoring(newest):
+        return float(read_checkpoint(newest).get(SECONDS, 0.0)) if newest else 0.0
 
 
 def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:

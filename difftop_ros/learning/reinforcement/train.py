@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from difftop_ros.files import whole
-from difftop_ros.learning.checkpoints import checkpoint_step, forget_old, latest_checkpoint, read_checkpoint
+from difftop_ros.learning.checkpoints import checkpoint_step, forget_old, latest_checkpoint, read_checkpoint, restoring
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.reinforcement.acting import EVALUATION_SEED, acting, evaluate, try_episode
@@ -248,13 +248,11 @@ class Run:
         newest = latest_checkpoint(self.out / "checkpoints")
         if newest is None:
             return
-        state = read_checkpoint(newest)
-        try:
+        with restoring(newest):
+            state = read_checkpoint(newest)
             self.learner.load(state["learner"])
-        except (RuntimeError, KeyError) as error:
-            raise TrainingError(f"checkpoint {str(newest)!r} is of other networks: start over with fresh") from error
-        self.step, self.episodes, self._debt = int(state["step"]), int(state["episodes"]), float(state["debt"])
-        self.times, self._saved, self._first = Times(**state["times"]), self.step, self.step
+            self.step, self.episodes, self._debt = int(state["step"]), int(state["episodes"]), float(state["debt"])
+            self.times, self._saved, self._first = Times(**state["times"]), self.step, self.step
         for number in range(self.episodes):
             self.replay.add(read_episode(self.out / "episodes" / f"{number:06d}.npz"))
         _cut(self.out / RETURNS, self.step)

@@ -6,19 +6,18 @@ A target is made once in a process (its samples, its folders), then `make(rng)` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from tools.fuzz.targets.bags import Bags, Datasets, Marks
 from tools.fuzz.targets.base import Target
-from tools.fuzz.targets.files import ConfigFile, ContractFile, ModelFolder, Parameters, SpheresFile, TrainingRecord
+from tools.fuzz.targets.files import ConfigFile, ContractFile, ModelFolder, Parameters, SpheresFile
 from tools.fuzz.targets.robots import CostsFile, Descriptions
+from tools.fuzz.targets.training import Checkpoints, TrainingRecord
 from tools.fuzz.targets.wire import Commands, Messages, Plans, Streams
 
-TARGETS: dict[str, Callable[[Path], Target]] = {
+TARGETS: dict[str, type[Target]] = {
     "contract": ContractFile,
     "config": ConfigFile,
     "training": TrainingRecord,
+    "checkpoint": Checkpoints,
     "spheres": SpheresFile,
     "costs": CostsFile,
     "robot": Descriptions,

@@ -17,6 +17,8 @@ from tools.fuzz.targets.base import Target, samples
 class Bags(Target):
     """A bag folder with its storage file or its metadata changed: opened, all read and deserialised."""
 
+    searched = "body"
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         from rosbags.rosbag2 import StoragePlugin, Writer
@@ -68,7 +70,7 @@ observations:
 """
 
 
-class _Ingested(Target):
+class Ingested(Target):
     """A good bag of a second and a contract that it suits."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +93,7 @@ class _Ingested(Target):
                     writer.write(connection, round(now * 1e9), bytes(store.serialize_cdr(message, kind)))
 
 
-class Marks(_Ingested):
+class Marks(Ingested):
     """The recorder's mark beside a bag, changed: the bag is ingested with it."""
 
     MARK = {
@@ -117,8 +119,10 @@ class Marks(_Ingested):
         assert len(EpisodeDataset(out, include_failures=True)) == 1
 
 
-class Datasets(_Ingested):
+class Datasets(Ingested):
     """A dataset with one file changed: opened, and all of it read."""
+
+    searched = "body"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -38,7 +38,14 @@ sim: {task: lift, cameras: {picture: front}}
 
 
 class Target(ABC):
-    """One thing that takes input from outside."""
+    """One thing that takes input from outside.
+
+    Attributes:
+        searched: what a guided search may change: "all" of an input, its "body" behind a first line that says what it
+            is, or "nothing", where an input is a list that only `make` can write.
+    """
+
+    searched = "all"
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the process's own, to write into."""

@@ -52,18 +52,6 @@ class ConfigFile(YamlFile):
         assert PolicyConfig.from_dict(config.to_dict()) == config
 
 
-class TrainingRecord(YamlFile):
-    """training.yaml of a run that is to go on."""
-
-    samples = ((ROOT / "models/panda_lift/training.yaml").read_text(),)
-
-    def feed(self, raw: bytes) -> None:
-        from difftop_ros.learning.settings import RECORD, TrainSettings
-
-        (self.folder / RECORD).write_bytes(raw)
-        TrainSettings().check_resumable(self.folder, {"contract": "x", "episodes": "y"})
-
-
 class SpheresFile(YamlFile):
     """Collision spheres of a robot."""
 
@@ -79,6 +67,8 @@ class SpheresFile(YamlFile):
 
 class ModelFolder(Target):
     """A model folder with one file changed; three times in four the manifest is made to agree with the change."""
+
+    searched = "body"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

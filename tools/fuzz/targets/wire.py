@@ -17,6 +17,8 @@ from tools.fuzz.targets.base import CONTRACT, Target, dumped, samples
 class Messages(Target):
     """A message of any type under a contract: its bytes changed, then deserialised and decoded as the node does."""
 
+    searched = "body"
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         from rosbags.typesys import Stores, get_typestore
@@ -73,6 +75,8 @@ class Messages(Target):
 class Commands(Target):
     """A command of each type, its bytes changed: read back as training does, with its stamp."""
 
+    searched = "body"
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         from rosbags.typesys import Stores, get_typestore
@@ -111,6 +115,8 @@ class Commands(Target):
 
 class Streams(Target):
     """Messages of any bytes, pushed into the node's buffers in any order with any stamps, and what is asked of them."""
+
+    searched = "nothing"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -171,6 +177,8 @@ class Streams(Target):
 
 class Plans(Target):
     """What a policy may answer: plans of any shape and any numbers, judged as the planner does."""
+
+    searched = "nothing"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
