@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,3 +75,15 @@ def test_a_joint_that_is_named_twice_is_refused_as_live(
             message.name, message.position = ["a", "a", "b"], np.array([message.position[1], 9.0, -1.0])
     with pytest.raises(DatasetError, match=r"names \['a'\] more than once; correct its driver"):
         ingest([kit.write_bag(tmp_path / "bag", entries)], contract, tmp_path / "data")
+
+
+def test_a_recording_under_two_names_is_named(
+    tmp_path: Path, contract: Contract, kit: SimpleNamespace, episode: Episode
+) -> None:
+    bags = [kit.write_bag(tmp_path / name, episode(steps=12, seed=seed)) for name, seed in (("a", 0), ("b", 1))]
+    bags.append(shutil.copytree(bags[0], tmp_path / "c"))
+    for status in ("ingested", "cached"):
+        report = ingest(bags, contract, tmp_path / "data")
+        assert [bag.status for bag in report.bags] == [status] * 3
+        assert [bool(bag.notes) for bag in report.bags] == [False, False, True]
+        assert report.bags[2].notes[0].startswith(f"the same recording as '{bags[0]}'")

@@ -58,8 +58,12 @@ def ingest(
     out = Path(out_dir)
     prepare(out, contract)
     report = IngestReport(str(out))
+    known: dict[str, str] = {}
     for done, path in enumerate(paths, 1):
-        report.bags.append(ingest_bag(path, contract, out))
+        result = ingest_bag(path, contract, out)
+        report.bags.append(result)
+        if result.content and known.setdefault(result.content, result.bag) != result.bag:
+            result.note_copy(known[result.content])
         if progress:
             progress(done, len(paths), report.bags[-1])
     report.seconds = time.monotonic() - started

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from difftop_ros.data.episodes.store import EPISODE_FILE
 from difftop_ros.files import write_json
 
 RESULT = "result.json"
@@ -28,6 +30,7 @@ class BagResult:
     gaps: int = 0  # steps left out, without a fresh observation ('drop') or a sound command; the episode is split there
     undecodable: dict[str, int] = field(default_factory=dict)  # observation or 'action' -> messages not decoded
     notes: list[str] = field(default_factory=list)  # salvage, first decoding error, …
+    content: str = ""  # hash of what its steps hold, whatever the bag is called
 
     @property
     def said(self) -> list[str]:
@@ -45,7 +48,25 @@ class BagResult:
     def save(self, beside: Path, folder: Path) -> None:
         """Take the names of the episodes in `beside`, which will be `folder`, and write all into it."""
         self.episodes = [f"bags/{folder.name}/{part.name}" for part in sorted(beside.glob("part_*"))]
+        self.content = _content(beside)
         write_json(beside / RESULT, asdict(self))
+
+    def note_copy(self, of: str) -> None:
+        """Say that it is the same recording as the bag `of`."""
+        self.notes.append(f"the same recording as '{of}': it counts twice, in what is held out as well; delete one")
+
+
+def _content(folder: Path) -> str:
+    """Hash of the sizes and beginnings of an ingested bag's arrays; its stamps are among them, its name is not."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.name == EPISODE_FILE:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            digest.update(f"{told['first_ns']} {told['last_ns']} {told['steps']}\n".encode())
+        else:
+            with path.open("rb") as file:
+                digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode() + file.read(4096))
+    return digest.hexdigest()
 
 
 @dataclass
