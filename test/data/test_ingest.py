@@ -414,7 +414,8 @@ def test_another_robot_needs_no_code(tmp_path: Path, other_contract: Contract, k
 def test_a_recording_that_was_interrupted_is_not_trained_on(
     tmp_path: Path, contract: Contract, write_bag: Callable[..., Path], episode: Callable[..., Any]
 ) -> None:
-    whole, cut = (write_bag(tmp_path / name, episode(steps=12, success=None)) for name in ("whole", "cut"))
+    names = ("whole", "cut")
+    whole, cut = (write_bag(tmp_path / n, episode(steps=12, success=None, seed=len(n))) for n in names)
     (cut / "episode.json").write_text(json.dumps({"success": None, "interrupted": True}))
     report = ingest([whole, cut], contract, tmp_path / "out")
     assert [bag.success for bag in report.bags] == [None, False] and "interrupted" in report.bags[1].notes[-1]
