@@ -68,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"# sha256 {contract.sha256}")
         print(f"# data   {contract.data_sha256()}")
         return 0
+    from difftop_ros.messages.places.whereabouts import Whereabouts
+
+    Whereabouts(contract).require()
     print(describe(contract))
     if not (args.live or args.bag):
         return 0

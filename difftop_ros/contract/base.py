@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -59,6 +59,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Place(NamedTuple):
+    """A frame of the robot's description, and the topic whose messages' stamps say when its pose is wanted."""
+
+    topic: str
+    link: str
+
+
 class Observation(Section):
     """What every kind has: a topic of a ROS type, how old its messages may be, and what it is to a network.
 
@@ -97,6 +104,11 @@ class Observation(Section):
     def streams(self) -> tuple[str, ...]:
         """Those of `topics` whose age is judged; the others, such as a camera's description, may be sent once."""
         return (self.topic,)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """What of the robot must be known beside the messages; the decoder is given base_from_link of each."""
+        return ()
 
     @property
     def remark(self) -> str:

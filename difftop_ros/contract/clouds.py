@@ -6,7 +6,7 @@ Decoding: messages/clouds.py.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from difftop_ros.contract.base import (
     Length,
     Name,
     Observation,
+    Place,
     Section,
     Text,
     Topic,
@@ -27,20 +28,30 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", "point_cloud_interfaces/msg/CompressedPointCloud2")
 COLOUR_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 DEPTH_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+UNTURNED = (0.0, 0.0, 0.0, 1.0)
+Angle = Annotated[float, Field(ge=-7, le=7)]  # [rad]; larger ones are degrees
 
 
 class Transform(Section):
-    """Pose of `from_frame` in the observation's `frame`: x_frame = R(quat_xyzw) x + xyz [m]."""
+    """Pose of `from_frame` in the observation's `frame`, or on `link`: x' = R x + xyz [m], R of quat_xyzw or of rpy.
+
+    link: frame of the robot's description that the camera is mounted on; `frame` is the robot's base then.
+    rpy: roll, pitch and yaw about fixed axes [rad], as in URDF, in place of quat_xyzw.
+    """
 
     from_frame: Text  # '' for drivers that leave it empty
+    link: Name | None = None
     xyz: Vector3 = (0.0, 0.0, 0.0)
-    quat_xyzw: tuple[Length, Length, Length, Length] = (0.0, 0.0, 0.0, 1.0)
+    quat_xyzw: tuple[Length, Length, Length, Length] = UNTURNED
+    rpy: tuple[Angle, Angle, Angle] | None = None
 
     @model_validator(mode="after")
     def _unit(self) -> Transform:
         norm = float(np.linalg.norm(self.quat_xyzw))
         if abs(norm - 1.0) > 1e-3:
             raise ValueError(f"quat_xyzw {list(self.quat_xyzw)} has length {norm:.4f}; a rotation has length 1")
+        if self.rpy is not None and self.quat_xyzw != UNTURNED:
+            raise ValueError(f"the rotation is given twice, by quat_xyzw and by rpy {list(self.rpy)}; leave one out")
         return self
 
     @property
@@ -48,7 +59,15 @@ class Transform(Section):
         """R as float64 (3, 3)."""
         from scipy.spatial.transform import Rotation  # here: it takes longer to import than all the contract
 
-        return Rotation.from_quat(self.quat_xyzw).as_matrix()
+        turn = Rotation.from_quat(self.quat_xyzw) if self.rpy is None else Rotation.from_euler("xyz", self.rpy)
+        return turn.as_matrix()
+
+    @property
+    def pose(self) -> np.ndarray:
+        """[R xyz; 0 1] as float64 (4, 4)."""
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = self.rotation, self.xyz
+        return pose
 
 
 class Crop(Section):
@@ -116,6 +135,13 @@ class CloudSource(Section):
         return any(word.startswith("rect") for word in re.split("[/_]", self.topic))
 
     @property
+    def place(self) -> Place | None:
+        """What must be known of the moment of a message to place its points; None for a camera that stands still."""
+        if self.transform is None or self.transform.link is None:
+            return None
+        return Place(self.topic, self.transform.link)
+
+    @property
     def remark(self) -> str:
         """How a depth picture is projected, and why."""
         if self.camera_info is None:
@@ -173,6 +199,11 @@ class CloudObs(Observation):
     def streams(self) -> tuple[str, ...]:
         """The topics of all cameras' points or depth, then of the colour that is read."""
         return (self.topic, *(source.topic for source in self.also), *self._colours)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Of the cameras that move."""
+        return tuple(source.place for source in self.sources if source.place)
 
     @property
     def _colours(self) -> dict[str, str]:

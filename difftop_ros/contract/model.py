@@ -158,6 +158,12 @@ class Contract(Section):
         unknown = sorted(set(self.sim.cameras) - set(self.observations))
         if unknown:
             raise ValueError(f"sim.cameras names {unknown}, which are not observations {sorted(self.observations)}")
+        placed = [key for key, obs in self.observations.items() if obs.places]
+        if placed and self.robot.description is None:
+            raise ValueError(
+                f"observations {placed} move with the robot, whose model is not named: add robot.description (URDF or "
+                "MJCF)"
+            )
         if any(o.topic == self.command.topic for o in self.observations.values()):
             raise ValueError(f"topic {self.command.topic!r} is both the command and an observation")
         return self
@@ -211,9 +217,11 @@ class Contract(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def data_sha256(self) -> str:
-        """Hash of what decides an ingested dataset's content: rates, clock, command and observations."""
-        keys = ("rate_hz", "clock", "command", "observations", "episode")
+        """Hash of what decides an ingested dataset's content: rates, clock, command, observations, their model."""
+        keys = ["rate_hz", "clock", "command", "observations", "episode"]
         content = {k: v for k, v in self.to_dict().items() if k in keys}
+        if any(obs.places for obs in self.observations.values()):
+            content["robot"] = [self.robot.content("description"), self.robot.coupling]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def incompatibilities(self, trained: Contract) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from difftop_ros.paths import share_path
 
 
 class RobotSection(Section):
-    """What costs and checks in space need of the robot; nothing of it is needed to train or run a policy without them.
+    """What costs, checks in space and moving cameras need of the robot; a policy without them needs nothing of it.
 
     name: words for people. description: URDF or MJCF; spheres: what `difftop contract spheres` wrote of it; both are
     paths, absolute, from the working directory or of a file that ships with the package.
@@ -34,6 +35,13 @@ class RobotSection(Section):
             raise UserError(f"robot.{key} is not in the contract; add the path of the robot's {key}")
         here = Path(named).expanduser()
         return here.absolute() if here.is_file() else share_path(named)
+
+    def content(self, key: str) -> str:
+        """Hash of the file that 'description' or 'spheres' names; its name where it cannot be read here."""
+        try:
+            return hashlib.sha256(self.path(key).read_bytes()).hexdigest()
+        except (UserError, OSError):
+            return str(getattr(self, key))
 
 
 def _words(value: Any) -> Any:

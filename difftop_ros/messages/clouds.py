@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from difftop_ros.contract import CloudObs
+from difftop_ros.contract.base import Place
 from difftop_ros.contract.clouds import COLOUR_TYPES, CloudSource
 from difftop_ros.messages.cloud.crop import cropped, extent, refuse_blind
 from difftop_ros.messages.cloud.voxels import Voxels, means_of
@@ -23,13 +25,28 @@ from difftop_ros.messages.points import Points, decode_point_cloud, depth_points
 from difftop_ros.stages import stage
 
 Measured = Sequence[tuple[Points, CloudSource]]
+Poses = Mapping[Place, np.ndarray]  # base_from_link (4, 4)
 
 
-def cloud_frame(obs: CloudObs, messages: Mapping[str, Any]) -> np.ndarray:
-    """The frame of all the cloud's cameras as process_cloud makes it. Raises ObservationError."""
+def cloud_frame(obs: CloudObs, messages: Mapping[str, Any], poses: Poses | None = None) -> np.ndarray:
+    """The frame of all the cloud's cameras as process_cloud makes it. Raises ObservationError.
+
+    poses: base_from_link (4, 4) of obs.places, when each camera's points were measured.
+    """
     with stage("decode"):
-        measured = [(_measured(source, obs, messages), source) for source in obs.sources]
+        measured = [(_measured(source, obs, messages), _standing(source, poses or {})) for source in obs.sources]
     return _frame(measured, obs)
+
+
+def _standing(source: CloudSource, poses: Poses) -> CloudSource:
+    """The camera where it was; as it is, if it does not move."""
+    place, transform = source.place, source.transform
+    if place is None or transform is None:
+        return source
+    pose = poses[place] @ transform.pose
+    turn = tuple(Rotation.from_matrix(pose[:3, :3]).as_quat())
+    placed = {"link": None, "xyz": tuple(pose[:3, 3]), "quat_xyzw": turn, "rpy": None}
+    return source.model_copy(update={"transform": transform.model_copy(update=placed)})
 
 
 def _measured(source: CloudSource, obs: CloudObs, messages: Mapping[str, Any]) -> Points:

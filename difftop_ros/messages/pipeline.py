@@ -16,10 +16,11 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.contract import Observation as ObservationKind
 from difftop_ros.contract.observations import register_kind
-from difftop_ros.messages.clouds import cloud_frame
+from difftop_ros.messages.clouds import Poses, cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
 from difftop_ros.messages.joints import Turns, joint_frame, slot
+from difftop_ros.messages.places.whereabouts import KEPT, Whereabouts
 from difftop_ros.stages import stage
 
 # Stamps that are meant to fall on the policy grid may miss it by rounding (seconds as float, drivers that truncate).
@@ -44,8 +45,9 @@ class Observation:
     stale: tuple[str, ...] = field(default=())
 
 
-# kind -> the function that makes a frame from an observation's own section and its messages by topic
-Decoder = Callable[[Any, Mapping[str, Any]], np.ndarray]
+# kind -> the function that makes a frame from an observation's own section and its messages by topic; where the section
+# has places, also from base_from_link (4, 4) of each
+Decoder = Callable[..., np.ndarray]
 DECODERS: dict[str, Decoder] = {
     "joint_state": joint_frame,
     "image": image_frame,
@@ -56,6 +58,8 @@ DECODERS: dict[str, Decoder] = {
 
 def register(kind: str, observation: type[ObservationKind], decode: Decoder) -> None:
     """Add a kind of observation: contracts may use it, and `decode(section, messages by topic)` makes its frames.
+
+    A section that has `places` is decoded by `decode(section, messages by topic, base_from_link (4, 4) by place)`.
 
     The frame must have the section's shape and dtype; raise ObservationError for a message that cannot become one.
     Raises UserError when the kind is taken.
@@ -68,23 +72,29 @@ class ObservationPipeline:
     """Makes the contract's observations out of ROS messages (rclpy's or rosbags').
 
     topics: topic -> ROS type of everything needed; inputs: key -> its topics, the stream first, then camera_info;
-    spec: key -> (shape, dtype) of its frame; turns: the continuous joints' as counted so far. Not thread-safe: one per
-    thread.
+    spec: key -> (shape, dtype) of its frame; turns: the continuous joints' as counted so far; where: where the robot's
+    frames were, which moving cameras need. Not thread-safe: one per thread.
 
     opened: makes a message of what `observe` is given, when its frame is asked for and not before; frames_kept: newest
-    frames of each key that are kept, with their messages, so that overlapping windows decode each message once.
+    frames of each key that are kept, with their messages, so that overlapping windows decode each message once;
+    readings_kept: joint readings that are kept to tell where the robot was; None: all.
     """
 
     def __init__(
-        self, contract: Contract, opened: Callable[[Any], Any] = lambda message: message, frames_kept: int = 1
+        self,
+        contract: Contract,
+        opened: Callable[[Any], Any] = lambda message: message,
+        frames_kept: int = 1,
+        readings_kept: int | None = KEPT,
     ) -> None:
         self.contract = contract
         self._opened, self._frames_kept = opened, frames_kept
         self.turns = Turns(contract.continuous)
+        self.where = Whereabouts(contract, readings_kept)
         self.topics: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.spec: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-        self._cache: dict[str, deque[tuple[tuple[Any, ...], np.ndarray]]] = {}
+        self._cache: dict[str, deque[tuple[tuple[Any, ...], bytes, np.ndarray]]] = {}
         for key, obs in contract.observations.items():
             if obs.kind not in DECODERS:
                 raise ObservationError(
@@ -103,16 +113,18 @@ class ObservationPipeline:
                 "contract"
             )
 
-    def decode(self, key: str, messages: Mapping[str, Any]) -> np.ndarray:
+    def decode(self, key: str, messages: Mapping[str, Any], poses: Poses | None = None) -> np.ndarray:
         """The frame of observation `key` from its messages by topic; see `spec`. Raises ObservationError.
 
-        Angles are as in the message; `observe` counts their turns.
+        poses: of what moves with the robot, as `where.poses` gives them. Angles are as in the message; `observe` counts
+        their turns.
         """
         obs = self.contract.observations[key]
         message = messages[obs.topic]
         try:
             with stage(obs.kind):
-                frame = DECODERS[obs.kind](obs, messages)
+                more = [poses or {}] if obs.places else []
+                frame = DECODERS[obs.kind](obs, messages, *more)
         except AttributeError as error:
             raise ObservationError(
                 f"message on '{obs.topic}' is a {type(message).__name__}, expected {obs.type} ({error}): "
@@ -134,6 +146,18 @@ class ObservationPipeline:
             )
         return frame
 
+    def follow(self, topic: str, stamp_ns: int, message: Any) -> None:
+        """Take a message as it came, by which it is known where the robot was [ns]; others are passed over.
+
+        `observe` follows the messages that it is given. Who hands in all of them gets poses that lie between two
+        readings, where `observe` alone has the nearest before.
+        """
+        if topic in self.where.topics:
+            try:
+                self.where.take(topic, stamp_ns, self._opened(message))
+            except ObservationError:
+                pass  # bytes that are no message: told where they are an observation
+
     def observe(self, latest: Mapping[str, tuple[int, Any]], now_ns: int, *, hold: bool = False) -> Observation:
         """The observation at time `now_ns` from the newest message of each topic, topic -> (stamp [ns], message).
 
@@ -145,6 +169,10 @@ class ObservationPipeline:
         A frame is decoded once per message. Raises ObservationError for what cannot be decoded.
         """
         frames, stamps, ages, stale = {}, {}, {}, []
+        for topic in self.where.topics:
+            for name in (topic, *(slot(topic, key) for key in self.contract.observations)):
+                if name in latest:
+                    self.follow(topic, *latest[name])
         for key, obs in self.contract.observations.items():
             mine = {topic: latest.get(slot(topic, key)) or latest.get(topic) for topic in self.inputs[key]}
             received = {topic: entry for topic, entry in mine.items() if entry is not None}
@@ -168,29 +196,39 @@ class ObservationPipeline:
                         obs.topic,
                     )
                 stale.append(key)
-            frame = self._decode_once(key, {topic: message for topic, (_, message) in received.items()})
+            poses = self._poses(key, {topic: at for topic, (at, _) in received.items()})
+            frame = self._decode_once(key, {topic: message for topic, (_, message) in received.items()}, poses)
             frames[key] = self.turns.frame(obs, frame)
             stamps[key], ages[key] = stamp, age
         return Observation(now_ns, frames, stamps, ages, tuple(stale))
 
-    def _decode_once(self, key: str, messages: dict[str, Any]) -> np.ndarray:
+    def _poses(self, key: str, stamps: Mapping[str, int]) -> Poses:
+        try:
+            return self.where.poses(key, stamps)
+        except ObservationError as error:
+            error.key = key
+            raise
+
+    def _decode_once(self, key: str, messages: dict[str, Any], poses: Poses) -> np.ndarray:
         kept = self._cache.setdefault(key, deque(maxlen=self._frames_kept))
-        current = tuple(messages.values())
-        for used, frame in kept:
+        current, placed = tuple(messages.values()), b"".join(pose.tobytes() for pose in poses.values())
+        for used, at, frame in kept:
             # Identity, not equality: the cache holds the messages, so an address cannot be reused meanwhile.
-            if len(used) == len(current) and all(a is b for a, b in zip(used, current, strict=True)):
+            same = len(used) == len(current) and all(a is b for a, b in zip(used, current, strict=True))
+            if same and at == placed:
                 return frame
         try:
             with stage("open"):
                 opened = {topic: self._opened(message) for topic, message in messages.items()}
-            frame = self.decode(key, opened)
+            frame = self.decode(key, opened, poses)
         except ObservationError as error:
             error.key = key
             raise
-        kept.append((current, frame))
+        kept.append((current, placed, frame))
         return frame
 
     def forget(self) -> None:
-        """Let go of all frames and turns kept."""
+        """Let go of all frames, turns and readings kept."""
         self._cache.clear()
+        self.where.clear()
         self.turns.last.clear()

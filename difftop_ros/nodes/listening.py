@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +13,12 @@ from difftop_ros.data.bags.check import MOST_DRIVERS, SAMPLES, Offer, sampled, w
 from difftop_ros.data.bags.timing import Timing
 from difftop_ros.data.proposal.offer import COMMANDS, DESCRIPTION, SHOWN, TEXT, Shown
 from difftop_ros.messages.commands import ARRAY, JOINT_STATE
+from difftop_ros.messages.places.whereabouts import Whereabouts
 from difftop_ros.messages.types import header_stamp, ros_types
 from difftop_ros.nodes.topics import TopicFollower
 
 DISCOVERY_S = 3.0  # at most, until every topic has a publisher, and until the first time on /clock
+MOST_FOLLOWED = 20_000  # joint readings, for moving cameras
 CLOCK_S = 0.5  # by which /clock may be found later than the topics
 
 
@@ -46,9 +48,13 @@ def listen(contract: Contract, seconds: float) -> Offer:
     counts: dict[tuple[str, frozenset[str]], int] = {}
     timings = {topic: Timing() for topic in wanted}
     stamped = {t: hasattr(ros_types(k)(), "header") for t, k in wanted.items()}
+    followed: deque[tuple[str, int, bytes]] = deque(maxlen=MOST_FOLLOWED)
+    follows = Whereabouts(contract).topics
 
     def received(topic: str, raw: bytes, now_ns: int) -> None:
         _time(timings[topic], raw, now_ns, stamped[topic])
+        if topic in follows:
+            followed.append((topic, now_ns, raw))
         driver = (topic, sampled(wanted[topic], raw))
         counts[driver] = counts.get(driver, 0) + 1
         if counts[driver] <= SAMPLES and len(counts) <= MOST_DRIVERS:
@@ -66,8 +72,11 @@ def listen(contract: Contract, seconds: float) -> Offer:
         kinds.update(topics.types)
     from rclpy.serialization import deserialize_message
 
-    samples = {t: [deserialize_message(raw, ros_types(wanted[t])) for _, raw in found] for t, found in raws.items()}
-    return Offer(kinds, timings, samples)
+    def message(topic: str, raw: bytes) -> Any:
+        return deserialize_message(raw, ros_types(wanted[topic]))
+
+    samples = {topic: [(at, message(topic, raw)) for at, raw in found] for topic, found in raws.items()}
+    return Offer(kinds, timings, samples, [(topic, at, message(topic, raw)) for topic, at, raw in followed])
 
 
 def overhear(seconds: float) -> Shown:

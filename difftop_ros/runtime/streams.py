@@ -17,6 +17,7 @@ from difftop_ros.contract import Contract, JointStateObs
 from difftop_ros.messages import ObservationError, StaleObservation
 from difftop_ros.messages.joints import joint_names, names_of, shared_topics, slot
 from difftop_ros.messages.pipeline import FUTURE_LIMIT_NS
+from difftop_ros.messages.places.whereabouts import followed
 from difftop_ros.messages.types import header_stamp
 
 MOST_BYTES = 256_000_000  # of one topic's history
@@ -40,12 +41,14 @@ class RawMessage:
 class Request:
     """What a worker needs for one observation window: for each time [ns], oldest first, topic (or slot) -> message.
 
-    turns: continuous joint -> its angle [rad] now, as counted by who has seen every message.
+    turns: continuous joint -> its angle [rad] now, as counted by who has seen every message; followed: all messages of
+    the window by which it is known where the robot was, with their topics.
     """
 
     times_ns: tuple[int, ...]
     picks: tuple[dict[str, RawMessage], ...]
     turns: dict[str, float] = field(default_factory=dict)
+    followed: tuple[tuple[str, RawMessage], ...] = ()
 
 
 class StreamBuffers:
@@ -86,6 +89,8 @@ class StreamBuffers:
         self._odd: dict[str, frozenset[str]] = {}
         self._others: dict[str, set[frozenset[str]]] = {}
         seen = {} if contract is None else dict(contract.observations)
+        # Under which name, of which topic, messages are that tell where the robot was.
+        self._followed = {self._name(k, seen[k].topic): seen[k].topic for k in (followed(contract) if contract else ())}
         for obs in seen.values():
             for topic in obs.topics:
                 self._most[topic] = max(self._most.get(topic, 0.0), obs.max_mb * 1e6)
@@ -257,7 +262,8 @@ class StreamBuffers:
         """The window of `steps` observations ending at `now_ns`, `step_s` apart: newest message at or before each."""
         times = tuple(now_ns - round((steps - 1 - i) * step_s * 1e9) for i in range(steps))
         with self._lock:
-            return Request(times, tuple(self._pick(time_ns) for time_ns in times))
+            told = tuple((topic, message) for name, topic in self._followed.items() for message in self._kept[name])
+            return Request(times, tuple(self._pick(time_ns) for time_ns in times), followed=told)
 
     def _pick(self, time_ns: int) -> dict[str, RawMessage]:
         chosen = {}

@@ -79,6 +79,8 @@ class PolicyWorker:
         # Windows of successive plans overlap, not always with the last one: a frame may be asked for again later.
         kept = 2 * int(getattr(policy, "obs_steps", 1)) + 2
         self._pipeline = ObservationPipeline(contract, lambda message: decode(message.raw, message.kind), kept)
+        self._pipeline.where.require()
+        self._followed = 0  # number of the newest message that was followed
 
     def observe(self, request: Request) -> tuple[dict[str, np.ndarray], float]:
         """Frames (obs_steps, ...) by key and the age [ms] of the newest observation's oldest stream.
@@ -91,6 +93,11 @@ class PolicyWorker:
     def _observe(self, request: Request) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """As `observe`, with the age [ms] of each of the newest observation's streams."""
         self._pipeline.turns.last.update(request.turns)
+        before = self._followed
+        for topic, message in request.followed:
+            if message.number > before:
+                self._pipeline.follow(topic, message.stamp_ns, message)
+                self._followed = max(self._followed, message.number)
         window: list[Any] = []
         for index, (time_ns, pick) in enumerate(zip(request.times_ns, request.picks, strict=True)):
             latest = {topic: (message.stamp_ns, message) for topic, message in pick.items()}
@@ -160,6 +167,7 @@ class PolicyWorker:
         if self._sight is not None:
             self._sight.reset()
         self._pipeline.forget()
+        self._followed = 0
         self.policy.reset()
 
     def close(self) -> None:
@@ -262,7 +270,7 @@ class ProcessWorker:
             return self._answer(timeout_s)
 
     def _send(self, name: str, request: Request | None, rest: tuple[Any, ...]) -> None:
-        """The call as (name, times, picks by number, turns, new messages' facts, rest); new messages' bytes apart.
+        """The call as (name, times, messages by number, turns, new messages' facts, rest); new messages' bytes apart.
 
         Through a socket of their own they are neither pickled nor copied, are read at once to where they stay, and the
         interpreter lock is free while they are written.
@@ -271,10 +279,12 @@ class ProcessWorker:
             self._pipe.send((name, None, None, None, None, rest))
             return
         used = {m.number: m for pick in request.picks for m in pick.values()}
+        used |= {m.number: m for _, m in request.followed}
         fresh = [m for number, m in used.items() if number not in self._sent]
         picks = [{topic: m.number for topic, m in pick.items()} for pick in request.picks]
+        told = [(topic, m.number) for topic, m in request.followed]
         facts = [(m.stamp_ns, m.kind, m.number, len(m.raw)) for m in fresh]
-        self._pipe.send((name, request.times_ns, picks, request.turns, facts, rest))
+        self._pipe.send((name, request.times_ns, (picks, told), request.turns, facts, rest))
         for message in fresh:
             self._bytes.sendall(message.raw)
         self._sent = _still_of_use(self._sent | used, used, request.times_ns)
@@ -311,12 +321,12 @@ class _Server:
         self._pipe.send(_guarded(self._load))
         while self._worker is not None:
             try:
-                name, times, picks, turns, fresh, rest = self._pipe.recv()
+                name, times, chosen, turns, fresh, rest = self._pipe.recv()
                 for stamp_ns, kind, number, size in fresh or ():
                     self._known[number] = RawMessage(stamp_ns, self._read(size), kind, number)
             except (EOFError, OSError):
                 return
-            self._pipe.send(_guarded(self._call, self._worker, name, times, picks, turns, rest))
+            self._pipe.send(_guarded(self._call, self._worker, name, times, chosen, turns, rest))
 
     def _read(self, size: int) -> memoryview:
         """The bytes of one message. Raises EOFError when the other end is gone."""
@@ -333,12 +343,14 @@ class _Server:
         self._worker = load_worker(self._options)
         return self._worker.facts
 
-    def _call(self, worker: PolicyWorker, name: str, times: Any, picks: Any, turns: Any, rest: tuple[Any, ...]) -> Any:
+    def _call(self, worker: PolicyWorker, name: str, times: Any, chosen: Any, turns: Any, rest: tuple[Any, ...]) -> Any:
         if times is None:
             return getattr(worker, name)(*rest)
-        used = {number for pick in picks for number in pick.values()}
+        picks, told = chosen
+        used = {number for pick in picks for number in pick.values()} | {number for _, number in told}
         self._known = _still_of_use(self._known, used, times)
-        request = Request(times, tuple({t: self._known[n] for t, n in pick.items()} for pick in picks), turns)
+        known = tuple({t: self._known[n] for t, n in pick.items()} for pick in picks)
+        request = Request(times, known, turns, tuple((topic, self._known[number]) for topic, number in told))
         return getattr(worker, name)(request, *rest)
 
 

@@ -53,8 +53,18 @@ class Body:
         Joints of the description that are not commanded stay at 0. Raises RobotModelError for a description that cannot
         be read, and for joints or links it does not have.
         """
-        path = Path(path)
-        found = read_description(path)
+        return cls.of(read_description(Path(path)), Path(path), joints, coupling, spheres)
+
+    @classmethod
+    def of(
+        cls,
+        found: Description,
+        path: Path,
+        joints: Sequence[str],
+        coupling: Coupling | None = None,
+        spheres: Spheres | None = None,
+    ) -> Body:
+        """As `read`, of the description that `path` was read as."""
         order, rest = _coupled(found, path, joints, coupling or {})
         rows = {name: row for row, name in enumerate(found.frames)}
         body = cls(

@@ -101,7 +101,7 @@ def test_another_drivers_joint_states_on_the_topic_are_no_finding(
     bag = kit.write_bag(tmp_path / "bag", sorted(entries, key=lambda entry: entry[2]))
     with open_bag(bag) as opened:
         offer = offer_of_bag(opened, contract)
-    assert {frozenset(message.name) for message in offer.samples["/joint_states"]} == {
+    assert {frozenset(message.name) for _, message in offer.samples["/joint_states"]} == {
         frozenset(["a", "b"]), frozenset(["finger"])
     }  # fmt: skip
     for live in (False, True):

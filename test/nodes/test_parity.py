@@ -61,9 +61,14 @@ def rich_contract() -> Contract:
             "topic": "/camera/front/depth/image_raw", "camera_info": "/camera/front/depth/camera_info",
             "voxel_m": 0.01, "outliers": {"neighbours": 8, "std_ratio": 3.0},
         },
+        "hand": {
+            "kind": "point_cloud", "topic": "/camera/wrist/points", "frame": "world", "points": 64, "max_age_ms": 300,
+            "transform": {"from_frame": "wrist_optical_frame", "link": "panda_hand", "xyz": [0.07, 0, 0.005],
+                          "rpy": [0.25, 0, 1.5708]},
+        },
     }  # fmt: skip
     data["sim"] |= {"task": "reach", "width": 80, "height": 60}
-    data["sim"]["cameras"] |= {"front": "front", "wrist": "wrist", "depth": "front"}
+    data["sim"]["cameras"] |= {"front": "front", "wrist": "wrist", "depth": "front", "hand": "wrist"}
     data["episode"]["max_seconds"] = 4
     return parse_contract(yaml.safe_dump(data))
 

@@ -20,6 +20,8 @@ from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.joints import names_of
 from difftop_ros.messages.pipeline import ObservationPipeline
+from difftop_ros.messages.places.whereabouts import Whereabouts
+from difftop_ros.messages.types import message_stamp
 
 SAMPLES = 5  # messages of each topic, and of each driver's joints on it, that are decoded
 MOST_DRIVERS = 64  # of all topics, that samples are taken of
@@ -37,11 +39,15 @@ class Finding:
 
 @dataclass
 class Offer:
-    """What is there: topic -> type, topic -> Timing, topic -> a few messages."""
+    """What is there: topic -> type, topic -> Timing, topic -> a few messages with the time each was received [ns].
+
+    followed: every message by which it is known where the robot was, as (topic, received [ns], message).
+    """
 
     kinds: dict[str, str]
     timings: dict[str, Timing]
-    samples: dict[str, list[Any]] = field(default_factory=dict)
+    samples: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    followed: list[tuple[str, int, Any]] = field(default_factory=list)
 
 
 def wanted_topics(contract: Contract) -> dict[str, str]:
@@ -59,13 +65,20 @@ def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
     picks = {t: set(np.linspace(0, bag.topics[t].count - 1, SAMPLES).astype(int).tolist()) for t in usable}
     seen = dict.fromkeys(usable, -1)
     drivers: set[tuple[str, frozenset[str]]] = set()
-    for topic, _, raw in bag.messages(usable):
+    follows = Whereabouts(contract).topics
+    for topic, received, raw in bag.messages(usable):
         seen[topic] += 1
         driver = (topic, sampled(wanted[topic], raw))
-        if seen[topic] in picks[topic] or (driver not in drivers and len(drivers) < MOST_DRIVERS):
-            drivers.add(driver)
-            with suppress(BagError):  # counted by ingest, whose verdict it is
-                offer.samples.setdefault(topic, []).append(bag.deserialize(raw, topic))
+        chosen = seen[topic] in picks[topic] or (driver not in drivers and len(drivers) < MOST_DRIVERS)
+        if not (chosen or topic in follows):
+            continue
+        with suppress(BagError):  # counted by ingest, whose verdict it is
+            message = bag.deserialize(raw, topic)
+            if chosen:
+                drivers.add(driver)
+                offer.samples.setdefault(topic, []).append((received, message))
+            if topic in follows:
+                offer.followed.append((topic, received, message))
     return offer
 
 
@@ -76,7 +89,9 @@ def check(contract: Contract, offer: Offer, *, live: bool) -> list[Finding]:
     A robot that is alone in a namespace is found there (Contract.as_recorded).
     """
     contract = contract.as_recorded(offer.kinds)
-    pipeline = ObservationPipeline(contract)
+    pipeline = ObservationPipeline(contract, readings_kept=None)
+    for topic, received, message in offer.followed:
+        pipeline.follow(topic, message_stamp(contract.clock, message, received), message)
     found: list[Finding] = []
     for key in contract.observations:
         found += _check_observation(contract, pipeline, key, offer, live)
@@ -96,10 +111,12 @@ def _check_observation(
     timing = offer.timings[obs.topic]
     found = _check_timing(contract, key, timing, live)
     infos = [offer.samples.get(topic, []) for topic in pipeline.inputs[key][1:]]
-    for message in _serving(obs, offer.samples.get(obs.topic, [])) if all(infos) else []:
+    for sample in _serving(obs, offer.samples.get(obs.topic, [])) if all(infos) else []:
+        taken = {obs.topic: sample} | {t: there[0] for t, there in zip(pipeline.inputs[key][1:], infos, strict=True)}
         try:
-            extra = {topic: samples[0] for topic, samples in zip(pipeline.inputs[key][1:], infos, strict=True)}
-            pipeline.decode(key, {obs.topic: message, **extra})
+            stamps = {topic: message_stamp(contract.clock, message, at) for topic, (at, message) in taken.items()}
+            poses = pipeline.where.poses(key, stamps)
+            pipeline.decode(key, {topic: message for topic, (_, message) in taken.items()}, poses)
         except ObservationError as error:
             return [*found, Finding("error", key, str(error))]
     if not found:
@@ -110,12 +127,12 @@ def _check_observation(
     return found
 
 
-def _serving(obs: Observation, messages: list[Any]) -> list[Any]:
-    """Those of `messages` that are not another driver's; all of them where none is left."""
+def _serving(obs: Observation, samples: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Those of `samples` that are not another driver's; all of them where none is left."""
     if not isinstance(obs, JointStateObs):
-        return messages
-    own = [message for message in messages if set(obs.sent_names) & set(getattr(message, "name", ()))]
-    return own or messages
+        return samples
+    own = [sample for sample in samples if set(obs.sent_names) & set(getattr(sample[1], "name", ()))]
+    return own or samples
 
 
 def sampled(kind: str, raw: bytes) -> frozenset[str]:
@@ -174,7 +191,7 @@ def _check_command(contract: Contract, offer: Offer, live: bool) -> list[Finding
         return [Finding("error", "command", f"no command came on '{command.topic}': nothing to learn from")]
     low, high = (np.array(side) for side in command.bounds())
     beyond: set[str] = set()
-    for message in offer.samples.get(command.topic, []):
+    for _, message in offer.samples.get(command.topic, []):
         try:
             values = command_to_array(contract, message)
         except ObservationError as error:

@@ -56,6 +56,7 @@ def ingest(
     if not paths:
         raise DatasetError("no bags were given; name at least one rosbag2 folder")
     out = Path(out_dir)
+    ObservationPipeline(contract).where.require()
     prepare(out, contract)
     report = IngestReport(str(out))
     known: dict[str, str] = {}
@@ -117,7 +118,7 @@ class _BagIngest:
     def __init__(self, bag: Bag, contract: Contract, folder: Path, result: BagResult) -> None:
         self.bag, self.folder, self.result = bag, folder, result
         self.contract = contract.as_recorded(bag.topics)
-        self.pipeline = ObservationPipeline(self.contract)
+        self.pipeline = ObservationPipeline(self.contract, readings_kept=None)
         self._good: dict[str, tuple[int, Any]] = {}
         self._bad: set[tuple[str, int]] = set()
         self._reasons: dict[str, str] = {}  # topic -> why its first message that is of no use is none
@@ -289,6 +290,7 @@ class _BagIngest:
         except BagError as error:
             self._undecodable(topic, f"{error} {at}")
             return set()
+        self.pipeline.follow(topic, stamp, message)
         served: set[str] = set()
         for key in keys:
             obs = self.contract.observations[key]
