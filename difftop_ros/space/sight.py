@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.spatial import cKDTree
 
-from difftop_ros.contract import Contract, Transform
+from difftop_ros.contract import Contract
 from difftop_ros.contract.surroundings import Surroundings
 from difftop_ros.errors import UserError
 from difftop_ros.space.body import Body
@@ -32,14 +32,17 @@ class Sight:
         """Raises UserError for a cloud that the contract does not have, or a body without spheres."""
         self.options, self._body = options, body
         self._tool, self._rows = contract.robot.tool_frame, contract.measured
-        self._camera: Transform | None = None
+        self._eye: np.ndarray | None = None
         self._most_ms = options.max_age_ms or 0.0
         if options.cloud is not None:
             observation = contract.observations.get(options.cloud)
             if observation is None or observation.modality != "cloud":
                 clouds = [key for key, obs in contract.observations.items() if obs.modality == "cloud"]
                 raise UserError(f"cloud is '{options.cloud}', which is no cloud of the contract; it has {clouds}")
-            self._camera = getattr(observation, "transform", None)
+            transform = getattr(observation, "transform", None)
+            # A camera that moves also turns away: what it saw is remembered, whether or not the arm hides it now.
+            still = transform is not None and transform.link is None
+            self._eye = np.array(transform.xyz) if still else None
             self._most_ms = options.max_age_ms or observation.max_age_ms
         self._radii = body.radii
         self.reset()
@@ -103,13 +106,10 @@ class Sight:
 
     def _hidden(self, points: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Which points (n, 3) the robot may hide: a sphere lies between them and the camera. All if that is unknown."""
-        if self._camera is None or not len(points):
+        if self._eye is None or not len(points):
             return np.ones(len(points), bool)
-        eye = np.array(self._camera.xyz)
-        if self._camera.link is not None:
-            eye = self._body.pose(position[None], self._camera.link)[0] @ [*eye, 1.0]
-        centres = self._body.centres(position[None])[0] - eye[:3]
-        ray = points - eye[:3]
+        centres = self._body.centres(position[None])[0] - self._eye
+        ray = points - self._eye
         share = np.clip(ray @ centres.T / np.maximum((ray**2).sum(1), 1e-12)[:, None], 0.0, 1.0)  # (n, S)
         beside = np.linalg.norm(share[..., None] * ray[:, None] - centres, axis=2)
         return (beside < self._radii + self.options.robot_margin).any(1)

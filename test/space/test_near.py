@@ -144,3 +144,15 @@ def test_too_old_a_cloud_is_refused_unless_one_may_go_on(contract: Contract) -> 
         going.in_frames({"joints": frames["joints"]}, 0.0, {})
     with pytest.raises(UserError, match="'camera', which is no cloud"):
         Sight(body, Surroundings(cloud="camera"), contract)
+
+
+def test_what_a_turning_camera_saw_is_remembered(contract: Contract) -> None:
+    data = contract.to_dict()
+    data["observations"]["cloud"]["transform"] = {"from_frame": "eye", "link": "x"}
+    turning = type(contract).model_validate(data)
+    sight = Sight(body_of(turning), Surroundings(cloud="cloud", above=-1.0, low=(-1, -1, -1), memory_s=1.0), turning)
+    home, nothing = np.array([0.5, 0.0]), np.empty((0, 3), np.float32)
+    seen = sight.look(np.array([[0.5, 0.3, 0.2]], np.float32), home, 0.0)
+    assert len(seen) == 1
+    np.testing.assert_array_equal(sight.look(nothing, home, 0.9), seen)
+    assert len(sight.look(nothing, home, 1.1)) == 0
