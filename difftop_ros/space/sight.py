@@ -41,8 +41,7 @@ class Sight:
                 raise UserError(f"cloud is '{options.cloud}', which is no cloud of the contract; it has {clouds}")
             transform = getattr(observation, "transform", None)
             # A camera that moves also turns away: what it saw is remembered, whether or not the arm hides it now.
-            still = transform is not None and transform.link is None
-            self._eye = np.array(transform.xyz) if still else None
+            self._eye = None if transform is None or transform.link is not None else np.array(transform.xyz)
             self._most_ms = options.max_age_ms or observation.max_age_ms
         self._radii = body.radii
         self.reset()
