@@ -4,7 +4,7 @@ from difftop_ros.contract.base import Observation
 from difftop_ros.contract.clouds import CloudObs, DepthCloudObs, PointCloudObs, Transform
 from difftop_ros.contract.load import ContractError, load_contract, parse_contract
 from difftop_ros.contract.model import Command, Contract, Episode, JointLimits, SimSection
-from difftop_ros.contract.observations import ImageObs, JointStateObs
+from difftop_ros.contract.observations import ImageObs, JointStateObs, ToolPoseObs
 
 __all__ = [
     "CloudObs",
@@ -19,6 +19,7 @@ __all__ = [
     "Observation",
     "PointCloudObs",
     "SimSection",
+    "ToolPoseObs",
     "Transform",
     "load_contract",
     "parse_contract",

@@ -60,10 +60,10 @@ class Section(BaseModel):
 
 
 class Place(NamedTuple):
-    """A frame of the robot's description, and the topic whose messages' stamps say when its pose is wanted."""
+    """A frame of the robot's description ('': its tool), and the topic whose stamps say when its pose is wanted."""
 
     topic: str
-    link: str
+    link: str = ""
 
 
 class Observation(Section):
@@ -108,6 +108,11 @@ class Observation(Section):
     @property
     def places(self) -> tuple[Place, ...]:
         """What of the robot must be known beside the messages; the decoder is given base_from_link of each."""
+        return ()
+
+    @property
+    def spatial(self) -> tuple[tuple[int, bool], ...]:
+        """Where in a frame's last axis x, y, z in the base begin, and whether they are a place (or a direction)."""
         return ()
 
     @property

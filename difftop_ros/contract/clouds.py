@@ -154,6 +154,8 @@ class CloudSource(Section):
 class CloudObs(Observation):
     """What a cloud of either source has: frame float32 (points, 3), or (points, 6) with colour 0..1; xyz [m].
 
+    relative_to: makes it hand-centric, after the crop in `frame`: 'tool_position' puts the origin at the tool's point,
+    'tool' turns the axes to the tool's too.
     also: further cameras whose points are added. min_points: points left after the crop, below which the sensor counts
     as blind (None: a fiftieth of `points`); min_finite: share of measured points that must be finite.
     """
@@ -167,6 +169,7 @@ class CloudObs(Observation):
     crop: Crop | None = None
     voxel_m: float | None = Field(default=None, ge=1e-4, le=100)
     outliers: Outliers | None = None
+    relative_to: Literal["tool_position", "tool"] | None = None
     points: int = Field(default=512, ge=8, le=100_000)
     color: bool = False
     min_points: int | None = Field(default=None, ge=1, le=10_000_000)
@@ -202,8 +205,19 @@ class CloudObs(Observation):
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Of the cameras that move."""
-        return tuple(source.place for source in self.sources if source.place)
+        """Of the cameras that move, and of the tool where the cloud is relative to it."""
+        moving = tuple(source.place for source in self.sources if source.place)
+        return moving if self.relative_to is None else (*moving, self.tool)
+
+    @property
+    def tool(self) -> Place:
+        """The tool at the stamp of the first camera's message."""
+        return Place(self.topic)
+
+    @property
+    def spatial(self) -> tuple[tuple[int, bool], ...]:
+        """Its points."""
+        return () if self.relative_to == "tool" else ((0, self.relative_to is None),)
 
     @property
     def _colours(self) -> dict[str, str]:

@@ -164,6 +164,19 @@ class Contract(Section):
                 f"observations {placed} move with the robot, whose model is not named: add robot.description (URDF or "
                 "MJCF)"
             )
+        by_tool = [key for key, obs in self.observations.items() if any(not place.link for place in obs.places)]
+        if by_tool and self.robot.tool_frame is None:
+            raise ValueError(
+                f"observations {by_tool} are of the robot's tool, which is not named: add robot.tool_frame, the "
+                "description's frame at the point between the fingers"
+            )
+        joint_topics = [o.topic for o in self.observations.values() if o.positions]
+        astray = [k for k, o in self.observations.items() if o.kind == "tool_pose" and o.topic not in joint_topics]
+        if astray:
+            raise ValueError(
+                f"the topics of the tool poses {astray} are those of no joint_state observation with positions: give "
+                f"one of {joint_topics}"
+            )
         if any(o.topic == self.command.topic for o in self.observations.values()):
             raise ValueError(f"topic {self.command.topic!r} is both the command and an observation")
         return self

@@ -20,6 +20,7 @@ from difftop_ros.contract.base import (
     Coupling,
     Name,
     Observation,
+    Place,
     Size,
     require_coupled,
     require_unique,
@@ -75,6 +76,36 @@ class JointStateObs(Observation):
         return {name: start + i for i, name in enumerate(self.joints)}
 
 
+class ToolPoseObs(Observation):
+    """The tool's pose in the base frame by the robot's model, frame float32 (9,), or (3,) without rotation.
+
+    x, y, z [m], then the x and the y axis of the tool in the base frame: a rotation in six numbers that change evenly
+    with it. topic: of a joint_state observation, whose messages say when. link: frame of the description; None: the
+    robot's tool_frame.
+    """
+
+    kind: Literal["tool_pose"]
+    type: Literal["sensor_msgs/msg/JointState"] = "sensor_msgs/msg/JointState"
+    max_mb: float = Field(default=1.0, ge=0.001, le=1024)
+    link: Name | None = None
+    rotation: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(9,) or (3,)."""
+        return (9 if self.rotation else 3,)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The tool's."""
+        return (Place(self.topic, self.link or ""),)
+
+    @property
+    def spatial(self) -> tuple[tuple[int, bool], ...]:
+        """The place, and two directions."""
+        return ((0, True), (3, False), (6, False)) if self.rotation else ((0, True),)
+
+
 class ImageObs(Observation):
     """A picture, frame uint8 (height, width, 3) RGB. `crop` is (top, left, height, width) [px], before resize.
 
@@ -111,6 +142,7 @@ class ImageObs(Observation):
 KINDS: dict[str, type[Observation]] = {
     "joint_state": JointStateObs,
     "image": ImageObs,
+    "tool_pose": ToolPoseObs,
     "point_cloud": PointCloudObs,
     "depth_cloud": DepthCloudObs,
 }

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difftop_ros.contract import Contract
+from difftop_ros.contract import CloudObs, Contract
 from difftop_ros.costs.collision import Collision
 from difftop_ros.costs.kinds import CollisionOptions
 from difftop_ros.costs.solve import CostsFailed
+from difftop_ros.space.relative import in_base
 from difftop_ros.space.sight import Sight
 
 SURFACE_M = 0.02  # points so near to a known shape are its own
@@ -25,7 +26,7 @@ class Watched:
     """Gives a Collision what the newest cloud shows."""
 
     def __init__(self, term: Collision, options: CollisionOptions, contract: Contract) -> None:
-        self._term, self._options = term, options
+        self._term, self._options, self._contract = term, options, contract
         self._sight = Sight(term.robot.body, options, contract)
         self._clouds = [key for key, obs in contract.observations.items() if obs.modality == "cloud"]
 
@@ -56,11 +57,14 @@ class Watched:
         found = dict(obs)
         for key in self._clouds if self._options.withhold else ():
             if key in found:
-                found[key] = np.stack([self._without(frame, position) for frame in found[key]])
+                found[key] = np.stack([self._without(key, frame, position) for frame in found[key]])
         return found
 
-    def _without(self, frame: np.ndarray, position: Tensor) -> np.ndarray:
-        points = np.asarray(frame[:, :3], np.float32)
+    def _without(self, key: str, frame: np.ndarray, position: Tensor) -> np.ndarray:
+        points, cloud = np.asarray(frame[:, :3], np.float32), self._contract.observations[key]
+        if isinstance(cloud, CloudObs) and cloud.relative_to is not None:
+            tool = str(self._contract.robot.tool_frame)
+            points = in_base(points, cloud, self._term.robot.body.pose(position.double().numpy()[None], tool)[0])
         hidden = self._known(points)
         if self._options.cloud is not None:
             seen = self._sight.among(points, position.double().numpy())

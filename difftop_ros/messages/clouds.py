@@ -22,6 +22,7 @@ from difftop_ros.messages.compressed import decode_compressed
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.images import decode_colour, decode_depth
 from difftop_ros.messages.points import Points, decode_point_cloud, depth_points, joined
+from difftop_ros.space.relative import from_tool
 from difftop_ros.stages import stage
 
 Measured = Sequence[tuple[Points, CloudSource]]
@@ -29,13 +30,14 @@ Poses = Mapping[Place, np.ndarray]  # base_from_link (4, 4)
 
 
 def cloud_frame(obs: CloudObs, messages: Mapping[str, Any], poses: Poses | None = None) -> np.ndarray:
-    """The frame of all the cloud's cameras as process_cloud makes it. Raises ObservationError.
+    """The frame of all the cloud's cameras as process_cloud makes it, then relative to the tool if that is asked for.
 
-    poses: base_from_link (4, 4) of obs.places, when each camera's points were measured.
+    poses: base_from_link (4, 4) of obs.places, when each camera's points were measured. Raises ObservationError.
     """
     with stage("decode"):
         measured = [(_measured(source, obs, messages), _standing(source, poses or {})) for source in obs.sources]
-    return _frame(measured, obs)
+    found = _frame(measured, obs)
+    return found if obs.relative_to is None else from_tool(found, obs, (poses or {})[obs.tool])
 
 
 def _standing(source: CloudSource, poses: Poses) -> CloudSource:

@@ -20,6 +20,7 @@ from difftop_ros.messages.clouds import Poses, cloud_frame
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.images import image_frame
 from difftop_ros.messages.joints import Turns, joint_frame, slot
+from difftop_ros.messages.places.tool import tool_pose_frame
 from difftop_ros.messages.places.whereabouts import KEPT, Whereabouts
 from difftop_ros.stages import stage
 
@@ -50,6 +51,7 @@ class Observation:
 Decoder = Callable[..., np.ndarray]
 DECODERS: dict[str, Decoder] = {
     "joint_state": joint_frame,
+    "tool_pose": tool_pose_frame,
     "image": image_frame,
     "point_cloud": cloud_frame,
     "depth_cloud": cloud_frame,

@@ -12,7 +12,13 @@ from difftop_ros.sim.errors import SimError
 
 Mode = Literal["position", "velocity"]
 Snapshot = Mapping[str, np.ndarray]  # flat float64 arrays: all that a later picture needs, for the maker alone
-SIMULATED = ("joint_state", "image", "point_cloud", "depth_cloud")  # kinds of observation that a world can make
+SIMULATED = (
+    "joint_state",
+    "tool_pose",
+    "image",
+    "point_cloud",
+    "depth_cloud",
+)  # kinds of observation that a world can make
 
 
 class WorldTask(Protocol):

@@ -73,6 +73,8 @@ class SimulatedRobot:
         return self.pipeline.observe(latest, stamp).frames
 
     def _messages(self, key: str, obs: Observation, now: float, drawn: dict[str, Any]) -> list[tuple[str, Any]]:
+        if obs.kind == "tool_pose":  # made of the joint states on its topic
+            return []
         if obs.kind == "joint_state":
             names, state = self.world.joint_names, self.world.joint_state()
             return [(obs.topic, joint_state(rosbags_types, names, now, *state, getattr(obs, "coupling", None)))]

@@ -39,6 +39,11 @@ class Sight:
             if observation is None or observation.modality != "cloud":
                 clouds = [key for key, obs in contract.observations.items() if obs.modality == "cloud"]
                 raise UserError(f"cloud is '{options.cloud}', which is no cloud of the contract; it has {clouds}")
+            if getattr(observation, "relative_to", None) is not None:
+                raise UserError(
+                    f"cloud '{options.cloud}' is relative to the tool; what is in the way is looked for in the base "
+                    "frame: add an observation of the same topic without relative_to, and name that"
+                )
             transform = getattr(observation, "transform", None)
             # A camera that moves also turns away: what it saw is remembered, whether or not the arm hides it now.
             self._eye = None if transform is None or transform.link is not None else np.array(transform.xyz)

@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Command": ("`command`",),
     "JointLimits": ("`command.joints`",),
     "JointStateObs": ("Every observation", "`kind: joint_state`"),
+    "ToolPoseObs": ("Every observation", "`kind: tool_pose`"),
     "ImageObs": ("Every observation", "`kind: image`"),
     "PointCloudObs": ("Every observation", "`kind: point_cloud` and `kind: depth_cloud`"),
     "DepthCloudObs": (

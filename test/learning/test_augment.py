@@ -21,6 +21,7 @@ from difftop_ros.learning.imitation.augment import (
 )
 
 KINDS = {"joints": "vector", "cloud": "cloud", "picture": "image"}
+SPATIAL = {"joints": (), "cloud": ((0, True),), "picture": ()}
 OFF: dict[str, float] = {"joint_noise": 0.0, "cloud_jitter_m": 0.0, "cloud_drop": 0.0, "image_shift_px": 0}
 
 
@@ -113,7 +114,7 @@ def test_a_turned_scene_keeps_what_the_arm_sees_from_its_base(
     obs: dict[str, torch.Tensor], command: int | None
 ) -> None:
     actions = torch.randn(40, 4, 3)
-    seen, commands = turned(obs, actions, KINDS, Place("joints", 1, command), 0.7)
+    seen, commands = turned(obs, actions, SPATIAL, Place("joints", 1, command), 0.7)
     angle = seen["joints"][..., 1] - obs["joints"][..., 1]
     assert float(angle.abs().max()) <= 0.7 and float(angle.std()) > 0.2
     assert torch.allclose(angle[:, 0], angle[:, 1], atol=1e-6), "both frames of a sample turn alike"
@@ -138,7 +139,7 @@ def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs: dict[str, torch
     actions = torch.randn(40, 4, 3)
     before = {key: frames.clone() for key, frames in obs.items()}
     axes = [Place("joints", index, command) for index, command in zip((2, 0), commands, strict=True)]
-    seen, planned = shifted(obs, actions, KINDS, axes, 0.2)
+    seen, planned = shifted(obs, actions, SPATIAL, axes, 0.2)
     shift = (seen["joints"] - obs["joints"])[..., [2, 0]]
     assert 0.15 < float(shift.abs().max()) <= 0.2 + 1e-6
     assert torch.allclose(shift[:, 0], shift[:, 1], atol=1e-6), "both frames of a sample move alike"

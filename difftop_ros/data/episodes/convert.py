@@ -251,6 +251,10 @@ def _picture(frame: np.ndarray) -> np.ndarray:
 def _cloud(parts: list[np.ndarray], obs: CloudObs) -> np.ndarray:
     """The contract's cloud of points (n, 3) or, with colour 0..1 or 0..255, (n, 6) in the contract's frame."""
     frame = parts[0]
+    if obs.relative_to is not None:
+        raise ObservationError(
+            f"a cloud relative to {obs.relative_to} is made of readings in bags; leave relative_to out for other data"
+        )
     if frame.ndim != 2 or frame.shape[1] < (6 if obs.color else 3):
         raise ObservationError(f"expected points (n, {6 if obs.color else 3}); it has {frame.shape}")
     axes = [np.ascontiguousarray(frame[:, i], dtype=np.float32) for i in range(3)]

@@ -6,7 +6,7 @@ the last command with stamp in [t_k, t_k+1). Pure numpy on stamps; reading bags 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +56,19 @@ def check_monotonic(topic: str, stamps: np.ndarray) -> None:
             f"time on '{topic}' jumps back by {-steps[at] / 1e9:.1f} s after {(stamps[at] - stamps[0]) / 1e9:.1f} s; "
             "the bag holds more than one run: record one bag per episode"
         )
+
+
+def limits_ns(contract: Contract, named: Callable[[str, str], str]) -> dict[str, int | None]:
+    """Stream -> how long after its last message it may be used [ns], None for ever; named(key, topic) names streams.
+
+    Where several observations are made of one stream, the strictest counts.
+    """
+    limits: dict[str, int | None] = {}
+    for key, obs in contract.observations.items():
+        limit = int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
+        for name in (named(key, topic) for topic in obs.streams):
+            limits[name] = min(limits.get(name) or limit, limit) if limit else limits.get(name)
+    return limits
 
 
 def build_grid(contract: Contract, streams: Mapping[str, np.ndarray], limits_ns: Mapping[str, int | None],

@@ -18,7 +18,7 @@ import numpy as np
 from difftop_ros.contract import Contract
 from difftop_ros.data.bags.liveness import stopped_before
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
-from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, newest_at
+from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, limits_ns, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
 from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around, remarks
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
@@ -138,8 +138,7 @@ class _BagIngest:
         contract = self.contract
         self.bag.require({**self.pipeline.topics, contract.command.topic: contract.command.type})
         streams, command_stamps, commands, success = self._scan()
-        limits = {self._name(key, topic): int(obs.max_age_ms * 1e6) if obs.resample == "as_of" else None
-                  for key, obs in contract.observations.items() for topic in obs.streams}  # fmt: skip
+        limits = limits_ns(contract, self._name)
         # What goes with a stream, such as a camera info, may be sent once, long before or late: it limits nothing.
         grid = build_grid(contract, {name: streams[name].stamps for name in limits}, limits, command_stamps)
         self.result.gaps = grid.gaps if grid.gaps < DAY_S * contract.rate_hz else 0
@@ -282,7 +281,7 @@ class _BagIngest:
         unless it is the only thing there is.
         """
         keys = [k for k, obs in self.contract.observations.items()
-                if obs.modality == "vector" and self.pipeline.inputs[k] == (topic,)]  # fmt: skip
+                if obs.modality == "vector" and self.pipeline.inputs[k] == (topic,) and not obs.places]  # fmt: skip
         if not keys:
             return {topic}
         try:

@@ -40,31 +40,35 @@ class Place:
     command: int | None
 
 
+# observation -> where in its frames' last axis x, y, z begin, and whether they are a place or a direction
+Spatial = Mapping[str, Sequence[tuple[int, bool]]]
+
+
 def turned(
-    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], joint: Place, largest_rad: float
+    obs: Mapping[str, Tensor], actions: Tensor, spatial: Spatial, joint: Place, largest_rad: float
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Each sample's clouds turned about z by a random angle, its joint reading and commands (B, H, A) with them."""
+    """Each sample's scene turned about z by a random angle, its joint reading and commands (B, H, A) with it."""
     angle = largest_rad * (2 * torch.rand(actions.shape[0], device=actions.device) - 1)
     out, actions = _moved_joints(obs, actions, [joint], angle[:, None])
-    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     for name, frames in obs.items():
-        if kinds[name] == "cloud":
-            out[name] = frames.clone()
-            out[name][..., 0] = cos * frames[..., 0] - sin * frames[..., 1]
-            out[name][..., 1] = sin * frames[..., 0] + cos * frames[..., 1]
+        cos, sin = (part.view(-1, *[1] * (frames.dim() - 2)) for part in (angle.cos(), angle.sin()))
+        for x, _ in spatial[name]:
+            moved = out[name] = out[name].clone()
+            moved[..., x] = cos * frames[..., x] - sin * frames[..., x + 1]
+            moved[..., x + 1] = sin * frames[..., x] + cos * frames[..., x + 1]
     return out, actions
 
 
 def shifted(
-    obs: Mapping[str, Tensor], actions: Tensor, kinds: Mapping[str, str], axes: Sequence[Place], largest_m: float
+    obs: Mapping[str, Tensor], actions: Tensor, spatial: Spatial, axes: Sequence[Place], largest_m: float
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Each sample's clouds moved along x, y, z (as many as `axes`) at random, with readings and commands (B, H, A)."""
+    """Each sample's scene moved along x, y, z (as many as `axes`) at random, with readings and commands (B, H, A)."""
     shift = largest_m * (2 * torch.rand(actions.shape[0], len(axes), device=actions.device) - 1)
     out, actions = _moved_joints(obs, actions, axes, shift)
     for name, frames in obs.items():
-        if kinds[name] == "cloud":
+        for x in (x for x, place in spatial[name] if place):
             out[name] = frames.clone()
-            out[name][..., : len(axes)] += shift[:, None, None]
+            out[name][..., x : x + len(axes)] += shift.view(len(shift), *[1] * (frames.dim() - 2), len(axes))
     return out, actions
 
 

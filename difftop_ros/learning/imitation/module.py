@@ -25,6 +25,7 @@ class ImitationModule(lightning.LightningModule):
         super().__init__()
         self.net, self.settings = net, settings
         self._seconds_before, self._started = 0.0, time.monotonic()
+        self._spatial = {key: obs.spatial for key, obs in contract.observations.items()}
         self._turn = self._places(contract, "turn_joint", [settings.augment.turn_joint])
         self._shift = self._places(contract, "shift_joints", settings.augment.axes)
 
@@ -47,9 +48,9 @@ class ImitationModule(lightning.LightningModule):
         obs, actions, kinds = batch["obs"], batch["action"], self.net.normaliser.kinds
         size = self.settings.augment
         if self._turn:
-            obs, actions = turned(obs, actions, kinds, self._turn[0], size.turn_rad)
+            obs, actions = turned(obs, actions, self._spatial, self._turn[0], size.turn_rad)
         if self._shift:
-            obs, actions = shifted(obs, actions, kinds, self._shift, size.shift_m)
+            obs, actions = shifted(obs, actions, self._spatial, self._shift, size.shift_m)
         loss = self.net.loss(obs, actions, batch["mask"], augment(obs, kinds, size))
         self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, batch_size=len(batch["mask"]))
         if not torch.isfinite(loss.total):

@@ -57,13 +57,17 @@ class Whereabouts:
             for place in obs.places:
                 self._moved_by(key, place)
 
+    def _link(self, place: Place) -> str:
+        return place.link or self._contract.robot.tool_frame or ""
+
     def _moved_by(self, key: str, place: Place) -> list[str]:
-        if place.link not in self._moving:
+        link = self._link(place)
+        if link not in self._moving:
             try:
-                self._moving[place.link] = self._body.moving(place.link)
+                self._moving[link] = self._body.moving(link)
             except UserError as error:
                 raise ObservationError(f"observation '{key}' is placed by the robot's model: {error}") from None
-        return self._moving[place.link]
+        return self._moving[link]
 
     def take(self, topic: str, stamp_ns: int, message: Any) -> None:
         """Note what a message says; of observations whose joints it lacks, or has no numbers for, it says nothing."""
@@ -112,7 +116,7 @@ class Whereabouts:
                 if name in self._turning:
                     end = next_to(end, begin)
                 found[name] = float(begin + share * (end - begin))
-        return self._body.pose(found, place.link)
+        return self._body.pose(found, self._link(place))
 
     def clear(self) -> None:
         """Forget all readings."""

@@ -61,7 +61,7 @@ def plan_streams(
     """
     offered: dict[str, Stream] = {}
     for key, observation in contract.observations.items():
-        if observation.kind == "joint_state":
+        if observation.kind in ("joint_state", "tool_pose"):
             continue
         require_made(key, observation)
         stream = _stream(contract, key, observation, cameras)
