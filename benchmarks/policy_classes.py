@@ -51,11 +51,18 @@ COLUMNS = (*KEY, "successes", "base_successes", "train_s", "outcomes", "base_out
 
 @dataclass(frozen=True)
 class Demonstration:
-    """hand (T, 4) and objects (T, 10), what was measured before each action (T, 4)."""
+    """hand (T, 4) and objects (T, 10), what was measured before each action (T, 4); `since`: the first that teaches."""
 
     hand: np.ndarray
     objects: np.ndarray
     actions: np.ndarray
+    since: int = 0
+
+    @classmethod
+    def of(cls, steps: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], since: int = 0) -> Demonstration:
+        """Of (hand, objects, action) step by step."""
+        hand, objects, actions = (np.array(part, np.float32) for part in zip(*steps, strict=True))
+        return cls(hand, objects, actions, since)
 
 
 def contract() -> Contract:
@@ -89,17 +96,16 @@ def demonstrations(
             world.step(steps[-1][2], world.step_s)
             stayed += stayed >= 0 or world.success()
         if stayed >= 0:
-            hand, objects, actions = (np.array(part, np.float32) for part in zip(*steps, strict=True))
-            found.append(Demonstration(hand, objects, actions))
+            found.append(Demonstration.of(steps))
         seed += 1
     return found
 
 
 def windows(found: list[Demonstration], obs_steps: int, horizon: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """obs[key] (N, obs_steps, ...), actions (N, H, 4), mask (N, H) of every step."""
+    """obs[key] (N, obs_steps, ...), actions (N, H, 4), mask (N, H) of every step that teaches."""
     hand, objects, actions, mask = [], [], [], []
     for demo in found:
-        for step in range(len(demo.actions)):
+        for step in range(demo.since, len(demo.actions)):
             past = np.maximum(np.arange(step - obs_steps + 1, step + 1), 0)
             ahead = np.arange(step, step + horizon)
             last = len(demo.actions) - 1
@@ -111,8 +117,13 @@ def windows(found: list[Demonstration], obs_steps: int, horizon: int) -> tuple[d
     return obs, torch.from_numpy(np.array(actions)), torch.from_numpy(np.array(mask))
 
 
-def fit(found: list[Demonstration], policy: str, steps: int, seed: int, lr: float = 1e-3) -> PolicyNet:
-    """Train as `difftop train` does: AdamW, one cycle, clipped gradients, averaged weights."""
+def fit(
+    found: list[Demonstration], policy: str, steps: int, seed: int, lr: float = 1e-3, corrected: int = 0
+) -> PolicyNet:
+    """Train as `difftop train` does: AdamW, one cycle, clipped gradients, averaged weights.
+
+    corrected: so many of the last demonstrations are corrections, and make half of every batch.
+    """
     torch.manual_seed(seed)
     net = make_net(contract(), with_equal_budget(contract(), policy_config(policy, horizon=8, obs_steps=2)))
     obs, actions, mask = windows(found, net.config.obs_steps, net.config.horizon)
@@ -123,8 +134,11 @@ def fit(found: list[Demonstration], policy: str, steps: int, seed: int, lr: floa
     optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.05)
     averaged, random = copy.deepcopy(net), np.random.default_rng(seed)
+    few = sum(len(demo.actions) - demo.since for demo in found[len(found) - corrected :])
+    parts = [np.arange(len(actions))] if not few else np.split(np.arange(len(actions)), [len(actions) - few])
     for step in range(steps):
-        some = torch.from_numpy(random.choice(len(actions), min(128, len(actions)), replace=False))
+        drawn = [random.choice(part, min(128 // len(parts), len(part)), replace=False) for part in parts]
+        some = torch.from_numpy(np.concatenate(drawn))
         clean = {key: frames[some] for key, frames in obs.items()}
         seen = {
             "joints": clean["joints"] + HAND_NOISE * torch.randn_like(clean["joints"]),

@@ -193,8 +193,13 @@ episode: {{max_seconds: 5, success_topic: /arm/success}}
         for episode in range(self.EPISODES):
             self.write_episode(self.bags / f"episode_{episode}", episode)
 
-    def write_episode(self, folder: Path, seed: int, *, success: bool = True, steps: int = STEPS) -> Path:
-        """One bag; the joint positions follow the commands exactly, a step later."""
+    def write_episode(
+        self, folder: Path, seed: int, *, success: bool = True, steps: int = STEPS, flag: dict[int, bool] | None = None
+    ) -> Path:
+        """One bag; the joint positions follow the commands exactly, a step later.
+
+        flag: step -> how the flag of an intervention is set just before it.
+        """
         import numpy as np
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
@@ -223,6 +228,10 @@ episode: {{max_seconds: 5, success_topic: /arm/success}}
 
             for step in range(steps):
                 now = 100.0 + 50 * seed + step / self.RATE
+                if step in (flag or {}):
+                    taken = types("std_msgs/msg/Bool")()
+                    taken.data = flag[step]
+                    write("/difftop/intervention", "std_msgs/msg/Bool", now - 0.01, taken)
                 command = position + np.clip(target - position, -0.1, 0.1)
                 state = joint_state(types, names, now, position)
                 write("/arm/joint_states", "sensor_msgs/msg/JointState", now, state)

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.description = DESCRIPTION
     parser.add_argument("--bags", nargs="+", default=[], type=Path, help="rosbag2 folders, or folders of them")
+    parser.add_argument(
+        "--corrections", nargs="+", default=[], type=Path, help="as --bags, recorded while a policy ran and a person "
+        "took over now and then: what the person did is learned, what the policy did is not"
+    )  # fmt: skip
     parser.add_argument("--contract", type=Path, help="robot contract (default: the bags' or the dataset's own)")
     parser.add_argument("--out", required=True, type=Path, help="model folder to write")
     parser.add_argument(
@@ -54,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         bags=tuple(args.bags),
         contract=_contract(args),
         out=args.out,
+        corrections=tuple(args.corrections),
         settings=TrainSettings.from_values(vars(args)),
         dataset=args.dataset,
         include_failures=args.include_failures,

@@ -15,6 +15,7 @@ from difftop_ros.data import EpisodeDataset, find_bags, ingest
 from difftop_ros.data.episodes.report import BagResult
 from difftop_ros.errors import UserError
 from difftop_ros.learning.evaluate import EVALUATION_SEED, Evaluation, Outcome, evaluate
+from difftop_ros.learning.imitation import corrections
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.report import Film, plot_losses, write_card
 from difftop_ros.learning.settings import TrainSettings
@@ -27,6 +28,8 @@ from difftop_ros.sim.robot import SimulatedRobot
 class TrainingJob:
     """What to train from what. bags: rosbag2 folders, or folders of them; out: the model folder to write.
 
+    corrections: the same, recorded while a policy ran and a person took over now and then.
+
     dataset: where ingested data goes, None for beside the first bags. strict: refuse if anything of the bags is left
     out. eval_episodes: starts after the training, 0 for
     none; task: on which, None for the contract's. made_by: for the model card, the command that started this.
@@ -36,6 +39,7 @@ class TrainingJob:
     contract: Contract
     out: Path
     settings: TrainSettings
+    corrections: tuple[Path, ...] = ()
     dataset: Path | None = None
     include_failures: bool = False
     strict: bool = False
@@ -46,13 +50,20 @@ class TrainingJob:
     made_by: str = ""
 
     def __post_init__(self) -> None:
+        if self.corrections and not self.bags:
+            raise UserError("corrections were given without bags; give the demonstrations that they add to")
         if not self.bags and self.dataset is None:
             raise UserError("no bags were given; give folders written by 'difftop record', or a dataset that is there")
-        for bags in self.bags:
+        for bags in (*self.bags, *self.corrections):
             if not bags.exists():
                 raise UserError(f"bags {str(bags)!r} do not exist; give folders written by 'difftop record'")
         if self.eval_episodes < 0:
             raise UserError(f"eval_episodes is {self.eval_episodes}; expected 0 or more")
+
+    @property
+    def correcting_bags(self) -> list[Path]:
+        """Every bag of `corrections`. Raises BagError where there is none."""
+        return find_bags(self.corrections) if self.corrections else []
 
 
 def run_training(job: TrainingJob, report: Report = silent, stop: Stop = never) -> tuple[Policy, list[Evaluation]]:
@@ -73,7 +84,8 @@ def run_training(job: TrainingJob, report: Report = silent, stop: Stop = never) 
             job.task or job.contract.sim.task or "", "evaluation in simulation (eval_episodes 0 does without)"
         )
     episodes = prepare_dataset(job, report, stop)
-    policy = train(episodes, job.settings, job.out, device=device, fresh=job.fresh, report=report, stop=stop)
+    policy = train(episodes, job.settings, job.out, corrections=job.correcting_bags, device=device, fresh=job.fresh,
+                   report=report, stop=stop)  # fmt: skip
     plot_losses(job.out)
     evaluations = []
     if evaluated:
@@ -99,7 +111,7 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
         return _ready_dataset(job, report)
     first = job.bags[0].absolute()
     folder = job.dataset or first.parent / f"{first.name}_dataset_{job.contract.data_sha256()[:8]}"
-    bags = find_bags(job.bags)
+    bags = find_bags([*job.bags, *job.corrections])
 
     def tell(done: int, total: int, result: BagResult) -> None:
         why = f" ({'; '.join(result.said)})" if result.said else ""
@@ -110,7 +122,8 @@ def prepare_dataset(job: TrainingJob, report: Report = silent, stop: Stop = neve
     ingest(bags, job.contract, folder, strict=job.strict, progress=tell)
     episodes = _opened(folder, job)
     left_out = f" ({episodes.failures} marked as failed left out)" if episodes.failures else ""
-    summary = f"{_counted(episodes, job)}{left_out}{_broken(episodes)}, in {folder}"
+    taught = corrections.summary(episodes, job.correcting_bags)
+    summary = f"{_counted(episodes, job)}{left_out}{_broken(episodes)}{taught and f'; {taught}'}, in {folder}"
     report(Progress("ingest", len(bags), len(bags), summary))
     return episodes
 

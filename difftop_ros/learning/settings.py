@@ -130,6 +130,10 @@ class TrainSettings(Recorded):
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for no average")
     seed: int = Field(0, ge=0, description="of everything random")
     validation: float = Field(0.1, ge=0, lt=1, description="share of episodes held out for the loss curve")
+    correction_share: float = Field(
+        0.5, gt=0, lt=1, description="share of each batch that is steps at which a person had taken over, if any are "
+        "in the data"
+    )  # fmt: skip
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the point encoder in training; bfloat16 takes two thirds of its time on a CPU that "

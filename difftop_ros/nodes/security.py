@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from difftop_ros.contract import Contract
+from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.messages import ObservationPipeline
 from difftop_ros.nodes.policy.parameters import NODE_NAME as POLICY
 from difftop_ros.nodes.recorder.parameters import NODE_NAME as RECORDER
@@ -72,14 +73,15 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
         Access(
             POLICY,
             (contract.command.topic, *(f"difftop/{name}" for name in REPORTS), "/diagnostics", "~/transition_event"),
-            tuple(dict.fromkeys((*observed, *([success] if success else [])))),
+            tuple(dict.fromkeys((*observed, *([success] if success else []), INTERVENTION_TOPIC))),
             tuple(f"~/{name}" for name in _LIFECYCLE_SERVICES),
             ("~/run_policy",),
         ),
         Access(
             RECORDER,
-            ("/diagnostics",),
-            tuple(dict.fromkeys((*observed, contract.command.topic, *optional_topics(contract), EPISODE_TOPIC))),
+            ("/diagnostics", INTERVENTION_TOPIC),
+            tuple(dict.fromkeys((*observed, contract.command.topic, *optional_topics(contract), EPISODE_TOPIC,
+                                 INTERVENTION_TOPIC))),
             ("~/start", "~/stop"),
         ),
         Access(TRAINER, ("difftop/training_progress",), (), ("~/stop",)),

@@ -18,6 +18,8 @@ from difftop_ros.runtime.course import CourseKeeper
 from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan
 from difftop_ros.safety import CommandGate, HoldSupervisor, MotionShaper, Proposal
+from difftop_ros.safety.handover import HandOver
+from difftop_ros.safety.hold import PERSON
 
 STOP_S = 1.0
 SLOWLY = 0.1  # share of top velocity at which a robot that did not follow is gone back to
@@ -62,7 +64,7 @@ class ControlLoop:
 
     read_joints(time_ns) -> JointReading;  publish(values (A,)) sends one command;  lookahead_s is added to the time
     at which the plan is read, to make up for the delay between a command and the robot's motion;  max_overruns ticks in
-    a row that lost others before them begin a hold.
+    a row that lost others before them begin a hold;  handover: who says whether a person moves the robot.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class ControlLoop:
         on_jump: Callable[[], None] = lambda: None,
         max_overruns: int = 5,
         courses: CourseKeeper | None = None,
+        handover: HandOver | None = None,
     ) -> None:
+        self._handover = handover or HandOver(gate.limits, lambda: False)
         self._gate, self._shaper, self._supervisor = gate, shaper, supervisor
         self._plans, self._pacer = plans, pacer
         self._continuation = continuation or Continuation(plans, 1, gate.limits.dt)
@@ -94,6 +98,7 @@ class ControlLoop:
         self._sure = 0  # ticks in a row with a believed pose
         self._way: np.ndarray | None = None  # where the way back to the robot has got to (A,)
         self._lag = 0.0
+        self._person = ""  # why a person, not the policy, moves the robot at this tick
         self._following: TimedPlan | None = None  # whose target this tick's proposal is; None for a hold's
         self._stop_by = 0.0
         self._stopping = threading.Event()
@@ -206,7 +211,12 @@ class ControlLoop:
     def _read(self, tick: Tick) -> JointReading:
         reading = self._read_joints(tick.due_ns)
         self._sure = 0 if reading.fault else self._sure + 1
-        if reading.fault and self._active:
+        before, self._person = self._person, self._handover.look(reading.position, reading.fault)
+        if self._person:
+            self._supervisor.wait(self._person, time.monotonic(), PERSON)
+        elif before:
+            self._supervisor.go(time.monotonic(), PERSON)
+        elif reading.fault and self._active:
             self._supervisor.trip(reading.fault, time.monotonic(), reading.kind)
         self._overruns = self._overruns + 1 if tick.lost and not tick.jumped else 0
         if self._overruns >= self._max_overruns:
@@ -225,6 +235,8 @@ class ControlLoop:
     def _select(self, tick: Tick, reading: JointReading) -> Proposal | None:
         """The command meant for this tick: along the plan, or of the hold; None when there is nothing to say."""
         plan, self._following = self._plans.newest, None
+        if self._person:
+            return self._hand_over(reading)
         if self._stopping.is_set() or self._supervisor.holding:
             return self._hold_proposal(reading)
         if plan is None:
@@ -252,6 +264,15 @@ class ControlLoop:
         if self._courses is not None:
             self._courses.begin(start)
         return True
+
+    def _hand_over(self, reading: JointReading) -> Proposal | None:
+        """Come to rest, then say nothing, not even at the end; what was planned before counts no more."""
+        self._plans.clear()
+        if self._started and self._shaper.at_rest:
+            self._started, self.last = False, None
+        if not self._started:
+            return None
+        return Proposal(self._gate.limits.names, self._shaper.stop(), None, reading.position, reading.age_ms)
 
     def _hold_proposal(self, reading: JointReading) -> Proposal | None:
         if not self._started:

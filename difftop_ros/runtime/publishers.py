@@ -41,14 +41,16 @@ class JointPublishers:
         return ""
 
 
-def crowded(contract: Contract, topics: Mapping[str, str], count: Callable[[str], int], own_commands: int) -> str:
+def crowded(
+    contract: Contract, topics: Mapping[str, str], count: Callable[[str], int], own_commands: int | None
+) -> str:
     """Which topic has a publisher too many, '' if none; `count` tells how many publish a topic.
 
-    topics: those of the observations with their types;  own_commands: publishers of the command that are our own. Joint
-    states are left out: see JointPublishers.
+    topics: those of the observations with their types;  own_commands: publishers of the command that are our own, None
+    while others may command too. Joint states are left out: see JointPublishers.
     """
     command = contract.command.topic
-    if count(command) > own_commands:
+    if own_commands is not None and count(command) > own_commands:
         return f"others publish '{command}' too; only one may command the robot: end or deactivate the other"
     for topic, kind in topics.items():
         if kind != "sensor_msgs/msg/JointState" and count(topic) > 1:

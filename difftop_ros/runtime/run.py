@@ -38,6 +38,7 @@ from difftop_ros.safety import (
     make_checks,
 )
 from difftop_ros.safety.guard import SAMPLES, Guard
+from difftop_ros.safety.handover import HandOver
 
 NO_TASK = "waiting for a task: send a goal to the action run_policy"
 SUCCESS, CANCELED, TIMEOUT, STOPPED = "SUCCESS", "CANCELED", "TIMEOUT", "STOPPED"  # outcomes of a task
@@ -92,13 +93,15 @@ class CommandOutlet(Protocol):
 class Run:
     """Begins at rest in the measured pose; `start` starts both threads, `stop` brings the robot to rest and ends them.
 
-    Raises UserError when no observation can be made now, or when the robot stands where it must not be moved from.
+    intervened: whether a person has taken over. Raises UserError when no observation can be made now, or when the robot
+    stands where it must not be moved from.
     """
 
     def __init__(
         self, contract: Contract, worker: PolicyWorker | ProcessWorker, source: TimeSource, streams: StreamBuffers,
         joints: JointReader, settings: RunSettings, outlet: CommandOutlet, on_result: OnResult,
         guard: Guard | None = None, run_limits: RunLimits | None = None,
+        intervened: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._source, self._streams, self._outlet, self._on_result = source, streams, outlet, on_result
         self._sync_ns = round(settings.sync_ms * 1e6)
@@ -148,6 +151,7 @@ class Run:
             gate=gate, shaper=shaper, supervisor=self.supervisor, plans=plans, continuation=continuation,
             pacer=Pacer(source, limits.dt), read_joints=self._read, publish=self._send,
             lookahead_s=lookahead_s, on_jump=self._forget, max_overruns=settings.max_overruns, courses=self._courses,
+            handover=HandOver(limits, intervened),
         )  # fmt: skip
 
     def start(self) -> None:

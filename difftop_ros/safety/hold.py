@@ -6,14 +6,16 @@ import threading
 from collections import deque
 
 PRESENT_S = 0.5  # for which a reason that is not given again stands before another
+TASK, PERSON = "task", "intervention"  # who may ask for a hold: there is no task; a person moves the robot
 
 
 class HoldSupervisor:
     """Follow or hold; what keeps it holding is told, and frequent holds exhaust the node's patience.
 
     A reason stands as long as it is given again and again; when it is not, another that is takes its place. Apart from
-    such faults somebody may ask for a hold, which is no failure and lasts from `wait` to `go`. Used from the planner,
-    control and executor threads. Times are seconds of any monotonic clock.
+    such faults somebody may ask for a hold, which is no failure and lasts from `wait` to `go`; what is wrong while a
+    PERSON has the robot is no failure either. Used from the planner, control and executor threads. Times are seconds of
+    any monotonic clock.
     """
 
     def __init__(self, resume_after: int, max_failures: int, window_s: float) -> None:
@@ -23,22 +25,24 @@ class HoldSupervisor:
         self._renewed = self._since = 0.0
         self._good = 0
         self._entries: deque[float] = deque()
-        self._exhausted = self._awaited = ""
+        self._exhausted = ""
+        self._awaited: dict[str, str] = {}  # who asked for a hold -> why
         self.begun = 0
 
-    def wait(self, reason: str, now: float) -> None:
-        """Hold until `go`, whatever plans come, because of `reason`."""
+    def wait(self, reason: str, now: float, who: str = TASK) -> None:
+        """Hold until `go` of the same who, whatever plans come, because of `reason`."""
         with self._lock:
             self._since = self._since if self.holding else now
-            self._awaited = reason
+            self._awaited = {**self._awaited, who: reason}
 
-    def go(self, now: float) -> None:
+    def go(self, now: float, who: str = TASK) -> None:
         """What was waited for is there: fresh, accepted plans end the hold, as they end any."""
         with self._lock:
-            if self._awaited and not self._reason:
-                self._reason, self._kind, self._began_by = "the next plans are awaited", "task", "task"
+            left = {other: reason for other, reason in self._awaited.items() if other != who}
+            if self._awaited and not left and not self._reason:
+                self._reason, self._kind, self._began_by = "the next plans are awaited", who, who
                 self._renewed, self._good = now, 0
-            self._awaited = ""
+            self._awaited = left
 
     def trip(self, reason: str, now: float, kind: str = "") -> bool:
         """Begin to hold for `reason`; True if this call began it, else only the count of good plans restarts."""
@@ -51,6 +55,8 @@ class HoldSupervisor:
             self._reason, self._kind, self._renewed = reason, kind, now
             self._began_by, self._since = kind, self._since if self._awaited else now
             self.begun += 1
+            if PERSON in self._awaited:
+                return True
             self._entries.append(now)
             while self._entries and self._entries[0] < now - self._window_s:
                 self._entries.popleft()
@@ -85,12 +91,14 @@ class HoldSupervisor:
     @property
     def reason(self) -> str:
         """Why the robot holds now, '' while it follows its plan."""
-        return self._reason or self._awaited
+        awaited = self._awaited
+        return awaited.get(PERSON, "") or self._reason or next(iter(awaited.values()), "")
 
     @property
     def kind(self) -> str:
         """Of which kind `reason` is ('tracking', 'plan age', …), '' while following."""
-        return "task" if self.waits else self._kind
+        awaited = self._awaited
+        return PERSON if PERSON in awaited else self._kind or next(iter(awaited), "")
 
     @property
     def began_by(self) -> str:

@@ -7,32 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from control_bench import Bench, S, command, plan
 
-from difftop_ros.contract import Command
 from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult, WarmStart
-from difftop_ros.runtime.clock import Pacer, SystemTime, Tick
-from difftop_ros.runtime.control import SLOWLY, SURE, ControlLoop
+from difftop_ros.runtime.clock import SystemTime, Tick
+from difftop_ros.runtime.control import SLOWLY, SURE
 from difftop_ros.runtime.joints import JointReading
 from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan, plan_fault
 from difftop_ros.runtime.planner import PlannerLoop
 from difftop_ros.runtime.streams import Renewed, StreamBuffers
-from difftop_ros.safety import CommandGate, GateSettings, HoldSupervisor, MotionLimits, MotionShaper, make_checks
+from difftop_ros.safety import HoldSupervisor, MotionLimits
 
-NAMES = ("a", "b")
-S = 1_000_000_000
-DT = 20_000_000
 Results = list[tuple[PlanResult, TimedPlan | None]]
 Warm = Callable[[int], WarmStart | None]
-
-
-def command(mode: str = "position") -> Command:
-    joints = [{"name": n, "position": [-2, 2], "velocity": 2.0, "acceleration": 40.0, "step": 0.1} for n in NAMES]
-    return Command.model_validate({"topic": "/c", "type": "sensor_msgs/msg/JointState", "mode": mode, "joints": joints})
-
-
-def plan(stamp_ns: int, actions: Any, mode: str = "position") -> TimedPlan:
-    return TimedPlan(stamp_ns, 0.05, np.array(actions, dtype=float), NAMES, mode)
 
 
 def test_interpolation_and_the_ends() -> None:
@@ -85,41 +73,6 @@ def test_seams_are_continuous_also_when_plans_come_faster_than_they_blend() -> N
     now += 200_000_000
     assert buffer.newest is not None
     np.testing.assert_allclose(target(buffer, now), buffer.newest.at(now))
-
-
-class Bench:
-    """A control loop without thread: the test feeds joints and plans and moves the time tick by tick."""
-
-    def __init__(self, mode: str = "position", **supervision: Any) -> None:
-        self.now = 10 * S
-        self.position, self.age_ms, self.fault = np.array([0.1, -0.1]), 5.0, ""
-        self.sent: list[np.ndarray] = []
-        settings = GateSettings(max_plan_age_ms=300, max_measured_age_ms=100, tracking_s=0.25)
-        self.gate = CommandGate(MotionLimits.of(command(mode), 50), make_checks(settings))
-        self.plans = PlanBuffer(0.1)
-        self.hold = HoldSupervisor(**{"resume_after": 2, "max_failures": 5, "window_s": 10.0, **supervision})
-        self.follow = True
-        self.loop = ControlLoop(
-            gate=self.gate, shaper=MotionShaper(self.gate.limits), supervisor=self.hold, plans=self.plans,
-            continuation=Continuation(self.plans, 4, 0.05),
-            pacer=Pacer(SystemTime(), 0.02), read_joints=self.read, publish=self.publish,
-        )  # fmt: skip
-
-    def read(self, _time_ns: int) -> JointReading:
-        return JointReading(self.position.copy(), self.age_ms, self.fault)
-
-    def publish(self, values: np.ndarray) -> None:
-        self.sent.append(values.copy())
-        if self.follow and self.gate.limits.mode == "position":
-            self.position = values.copy()
-
-    def ticks(self, count: int) -> None:
-        for _ in range(count):
-            self.now += DT
-            self.loop.tick(Tick(self.now, 0.0, 0))
-
-    def plan(self, target: list[float], mode: str = "position") -> None:
-        self.plans.push(plan(self.now, [target] * 4, mode), self.now)
 
 
 def test_nothing_is_sent_before_the_first_plan_and_motion_begins_at_the_measured_pose() -> None:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+INTERVENTION_TOPIC = "difftop/intervention"  # std_msgs/msg/Bool in the robot's namespace: a person has taken over
+
 
 @dataclass(frozen=True)
 class TopicInfo:

@@ -18,13 +18,15 @@ from difftop_ros.messages.pipeline import ObservationPipeline
 class Episode(Mapping[str, Any]):
     """One episode: key -> array (T, ...) that is read from disk when sliced; 'action' is float64 (T, A).
 
-    steps: T; attributes: success (True, False or None for unmarked), bag, seed, task, first_ns, last_ns.
+    steps: T; attributes: success (True, False or None for unmarked), bag, seed, task, first_ns, last_ns;
+    interventions: [first, one after the last] step of each time that a person had taken over, [] for none.
     """
 
     def __init__(self, stored: StoredEpisode, keys: list[str]) -> None:
         self._stored, self._keys = stored, keys
         self.steps = stored.steps
         self.attributes = stored.attributes
+        self.interventions: list[list[int]] = stored.attributes.get("interventions") or []
         self.name = f"{stored.folder.parent.name}/{stored.folder.name}"
 
     def __getitem__(self, key: str) -> Any:
@@ -51,15 +53,16 @@ class EpisodeDataset:
         self.folder = Path(folder)
         head, report = read_head(self.folder), read_json(self.folder / "report.json")
         self.contract: Contract = parse_contract(head.get("contract", ""), str(self.folder / HEAD))
-        names = _episodes(report, self.folder / "report.json")
+        bags = _episodes(report, self.folder / "report.json")
         keys = [*self.contract.observations, ACTION]
         spec = {**ObservationPipeline(self.contract).spec}
         spec[ACTION] = ((len(self.contract.command.joints),), np.dtype(np.float64))
         self.broken: dict[str, str] = {}
         found = []
-        for name in names:
+        for name, bag in bags.items():
             try:
                 episode = Episode(StoredEpisode(self.folder / name), keys)
+                episode.attributes["bag"] = bag  # where it is now: an episode from the cache may have been moved
                 _check(episode, self.folder / name, spec)
                 found.append(episode)
             except DatasetError as error:
@@ -111,15 +114,15 @@ class EpisodeDataset:
         return ""
 
 
-def _episodes(report: dict[str, Any], path: Path) -> list[str]:
-    """The names of all episodes in a report. Raises DatasetError for one that was not written by ingest."""
+def _episodes(report: dict[str, Any], path: Path) -> dict[str, str]:
+    """Names of all episodes in a report, each with its bag. Raises DatasetError for one that ingest did not write."""
     try:
-        names = [name for bag in report["bags"] for name in bag["episodes"]]
+        bags = {name: bag["bag"] for bag in report["bags"] for name in bag["episodes"]}
     except (LookupError, TypeError):
-        names = [None]
-    if not all(isinstance(name, str) for name in names):
+        bags = {None: None}
+    if not all(isinstance(name, str) and isinstance(bag, str) for name, bag in bags.items()):
         raise DatasetError(f"'{path}' does not list the episodes of each bag; delete the dataset and ingest again")
-    return names
+    return bags
 
 
 def _check(episode: Episode, folder: Path, spec: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:

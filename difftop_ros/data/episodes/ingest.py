@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract
+from difftop_ros.data.bags.interventions import BOOL, Interventions
 from difftop_ros.data.bags.liveness import stopped_before
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, limits_ns, newest_at
@@ -31,7 +32,6 @@ from difftop_ros.messages.joints import next_to, shared_topics, slot
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
 from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
-BOOL = "std_msgs/msg/Bool"
 DAY_S = 86_400  # a longer silence is a clock that stepped, not steps that were left out
 Progress = Callable[[int, int, BagResult], None]
 
@@ -148,6 +148,8 @@ class _BagIngest:
                 f"streams were silent, or a clock stepped, for {(again - silent) / 1e9:.1f} s at "
                 f"{(silent - begin) / 1e9:.1f} s; the episode is split there"
             )
+        self._interventions = Interventions(self.bag, contract.command.topic)
+        self.result.notes += self._interventions.notes
         mark = self.bag.mark()
         self.result.success = success if mark.get("success") is None else bool(mark["success"])
         cut = self.bag.cut or mark.get("complete") is False
@@ -363,6 +365,7 @@ class _BagIngest:
         writer.close({
             "bag": str(self.bag.path), "success": self.result.success, "seed": mark.get("seed"),
             "task": mark.get("task"), "first_ns": int(times[0]), "last_ns": int(times[writer.steps - 1]),
+            "interventions": self._interventions.spans(times[: writer.steps]),
         })  # fmt: skip
 
     def _steps(self, grid: Grid, streams: dict[str, _Stream]) -> Iterator[tuple[int, dict[str, tuple[int, Any]]]]:

@@ -32,20 +32,47 @@ def as_tensors(batch: dict[str, Any]) -> dict[str, Any]:
     return {"obs": obs, "action": torch.from_numpy(batch["action"]), "mask": torch.from_numpy(batch["mask"])}
 
 
-class RandomBatches(IterableDataset):
-    """Endless shuffled passes over `indices`; the order depends on the seed and the first step alone."""
+class Passes:
+    """Endless shuffled passes over `indices`, `batch` at a time; the order depends on seed, step and `stream` alone."""
 
-    def __init__(self, windows: WindowDataset, indices: np.ndarray, batch: int, seed: int, first_step: int = 0) -> None:
-        self.windows, self.indices, self.batch = windows, indices, min(batch, len(indices))
-        self.seed, self.first_step = seed, first_step
-        self.per_pass = len(self.indices) // self.batch  # steps in which every window (but a remainder) is seen once
+    def __init__(self, indices: np.ndarray, batch: int, seed: int, stream: tuple[int, ...] = ()) -> None:
+        self.indices, self.batch, self._seed, self._stream = indices, min(batch, len(indices)), seed, stream
+        self.per_pass = len(indices) // self.batch if self.batch else 0  # steps that show all (but a remainder) once
+
+    def at(self, step: int) -> np.ndarray:
+        """The indices (batch,) of a step."""
+        if not self.batch:
+            return self.indices
+        order = np.random.default_rng([self._seed, step // self.per_pass, *self._stream]).permutation(self.indices)
+        start = (step % self.per_pass) * self.batch
+        return order[start : start + self.batch]
+
+
+class RandomBatches(IterableDataset):
+    """Endless batches of windows at `indices`, of which a share comes from `corrected`, if there are any."""
+
+    def __init__(
+        self,
+        windows: WindowDataset,
+        indices: np.ndarray,
+        batch: int,
+        seed: int,
+        first_step: int = 0,
+        corrected: np.ndarray | None = None,
+        share: float = 0.5,
+    ) -> None:
+        """share: of every batch, which `corrected` makes; at least one window of either."""
+        self.windows, self.first_step = windows, first_step
+        few = np.zeros(0, np.int64) if corrected is None else corrected
+        count = min(max(round(share * batch), 1), batch - 1) if len(few) and len(indices) else batch * bool(len(few))
+        self._parts = Passes(indices, batch - count, seed), Passes(few, count, seed, (1,))
+        self.batch = sum(part.batch for part in self._parts)
+        self.per_pass = max(part.per_pass for part in self._parts)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         step = self.first_step
         while True:
-            order = np.random.default_rng([self.seed, step // self.per_pass]).permutation(self.indices)
-            start = (step % self.per_pass) * self.batch
-            yield as_tensors(self.windows.batch(order[start : start + self.batch]))
+            yield as_tensors(self.windows.batch(np.concatenate([part.at(step) for part in self._parts])))
             step += 1
 
 

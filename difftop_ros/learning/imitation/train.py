@@ -6,10 +6,12 @@ import hashlib
 import logging
 import shutil
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -21,6 +23,7 @@ from difftop_ros.learning.calibrate import fit_novelty
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports
 from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint, restoring
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
+from difftop_ros.learning.imitation.corrections import teaching
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
@@ -36,6 +39,7 @@ def train(
     settings: TrainSettings,
     out: str | Path,
     *,
+    corrections: Collection[Path] = (),
     device: str = "cpu",
     fresh: bool = False,
     report: Report = silent,
@@ -46,11 +50,14 @@ def train(
     On the same device a run that was stopped and went on ends with the weights of one that was not. The folder gets
     weights, config.yaml, contract.yaml, training.yaml, checkpoints/ and logs/ (TensorBoard and CSV). Raises Stopped
     after the step in which `stop()` turned true, TrainingError if `out` holds another run or the loss is not finite,
-    and PolicyError for a device that is not there.
+    and PolicyError for a device that is not there. corrections: bags recorded while a policy ran, see corrections.py.
     """
     out, target = Path(out), resolve_device(device)
     settings = settings.replace(policy=with_sizes_of_base(settings.policy))
-    data = {"contract": episodes.contract.sha256, "episodes": _mark(episodes)}
+    chosen = teaching(episodes, corrections)
+    if not sum(map(len, chosen)):
+        raise TrainingError("nobody took over in any of these episodes, so none of them teaches; give demonstrations")
+    data = {"contract": episodes.contract.sha256, "episodes": _mark(episodes, chosen)}
     if fresh:
         _remove_run(out)
     elif (out / WEIGHTS).is_file() and not (out / RECORD).is_file():
@@ -76,7 +83,7 @@ def train(
             part.in_bfloat16 = settings.precision == "bfloat16"
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         module = ImitationModule(net, episodes.contract, settings)
-        checkpoint = _fit(module, episodes, out, target, checkpoint, report, stop)
+        checkpoint = _fit(module, episodes, chosen, out, target, checkpoint, report, stop)
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
     with restoring(checkpoint):
@@ -89,6 +96,7 @@ def train(
 def _fit(
     module: ImitationModule,
     episodes: EpisodeDataset,
+    chosen: tuple[np.ndarray, np.ndarray],
     out: Path,
     device: torch.device,
     checkpoint: Path | None,
@@ -99,7 +107,9 @@ def _fit(
     settings, first = module.settings, checkpoint_step(checkpoint)
     windows = WindowDataset(episodes, settings.policy.obs_steps, settings.policy.horizon)
     training, validation = split_by_episode(episodes, settings.validation, settings.seed)
-    batches = RandomBatches(windows, training, settings.batch, settings.seed, first)
+    shown, corrected = (part[np.isin(part, training)] for part in chosen)
+    batches = RandomBatches(windows, shown, settings.batch, settings.seed, first, corrected, settings.correction_share)
+    validation = validation[np.isin(validation, np.concatenate(chosen))]
     held_out = [as_tensors(windows.batch(part)) for part in _parts(validation, settings.batch)]
     saving = Checkpoints(out / "checkpoints", settings.checkpoint_every, stop)
     callbacks: list[Callback] = [ProgressReports(report, settings.steps, batches.per_pass), saving]
@@ -163,9 +173,14 @@ def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("net."): tensor for name, tensor in read_checkpoint(checkpoint)["state_dict"].items()}
 
 
-def _mark(episodes: EpisodeDataset) -> str:
-    """Hash of which episodes are learned from: their lengths and times, which survive a copy of the files."""
+def _mark(episodes: EpisodeDataset, chosen: tuple[np.ndarray, np.ndarray]) -> str:
+    """Hash of which episodes are learned from: their lengths and times, which survive a copy of the files.
+
+    And of which steps of them, where that is not all.
+    """
     lines = [f"{e.steps} {e.attributes['first_ns']} {e.attributes['last_ns']}" for e in episodes]
+    if len(chosen[0]) < episodes.steps:
+        lines += [f"{part.tolist()}" for part in chosen]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

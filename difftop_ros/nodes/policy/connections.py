@@ -11,6 +11,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 
 from difftop_ros.contract import Contract
+from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.messages import ObservationPipeline, markers
 from difftop_ros.messages.commands import array_to_command, trajectory
 from difftop_ros.messages.joints import names_of
@@ -26,6 +27,7 @@ SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 JOINT_STATE = "sensor_msgs/msg/JointState"
 MATCHED_S = 1.0  # that activation waits, at most, until every subscriber of the command is found
+FLAG_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -148,7 +150,9 @@ class Connections:
         if contract.episode.success_topic:
             told = contract.episode.success_topic
             self._subscriptions.append(node.create_subscription(Bool, told, self.success, SENSOR_QOS))
+        self._subscriptions.append(node.create_subscription(Bool, INTERVENTION_TOPIC, self._on_flag, FLAG_QOS))
         self._source = source
+        self.intervened = False  # whether a person has taken over
         self.command: CommandPublisher | None = None
         self.plan = node.create_publisher(Plan, "difftop/plan", 1)
         self.status = node.create_publisher(SolverStatus, "difftop/solver_status", 10)
@@ -157,9 +161,12 @@ class Connections:
     def _inlet(self, topic: str, source: SystemTime | SimTime) -> Inlet:
         return Inlet(topic, self.streams, source, self._publishers if self._topics[topic] == JOINT_STATE else None)
 
+    def _on_flag(self, message: Bool) -> None:
+        self.intervened = message.data
+
     def crowded(self) -> str:
-        """Which topic or joint has a publisher too many, '' if none."""
-        own = int(self.command is not None)
+        """Which topic or joint has a publisher too many, '' if none. A person who has taken over may command too."""
+        own = None if self.intervened else int(self.command is not None)
         clock = self._node.resolve_topic_name("/clock")
         if isinstance(self._source, SimTime) and self._node.count_publishers(clock) > 1:
             return f"several publishers send '{clock}'; only one may: end the other simulation"

@@ -237,7 +237,7 @@ class PolicyNode(LifecycleNode):
             raise UserError(reason)
         self.run = Run(
             contract, worker, self.source, connections.streams, self._joints, self._settings(), command,
-            self._supervision.on_result, self._guard, self._run_limits,
+            self._supervision.on_result, self._guard, self._run_limits, lambda: connections.intervened,
         )  # fmt: skip
         self.why_stopped, self.running = "", True
         assert self._unfinished is not None

@@ -13,5 +13,5 @@ PARAMETERS = (
     Parameter("compress", True, "compress chunks with zstd"),
     Parameter("automatic", False, "a bag for each episode of /sim/episode, instead of the services"),
     Parameter("stay_s", 0.5, "with automatic: go on this long after the episode's end", (0.0, 3600.0), "s"),
-    Parameter("keys", False, "s, f, q and Enter on the terminal"),
+    Parameter("keys", False, "s, f, i, q and Enter on the terminal"),
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 from difftop_ros.contract import Contract
 from difftop_ros.data.bags.liveness import StreamWatch, Trouble, stopped_before
+from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.messages.images import PICTURES
 from difftop_ros.messages.pipeline import ObservationPipeline
@@ -43,7 +44,8 @@ class Recorder:
         self._warned: dict[str, str] = {}  # stream -> kind of trouble
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
         self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
-        optional = [*optional_topics(contract), self._episode_topic, *(extra or [])]
+        self._flag_topic = node.resolve_topic_name(INTERVENTION_TOPIC)
+        optional = [*optional_topics(contract), self._episode_topic, self._flag_topic, *(extra or [])]
         self._success_topic = contract.episode.success_topic
         optional = [topic for topic in optional if topic not in self.required]
         self.topics = TopicFollower(node, self.required, optional, self._on_message, early=[contract.command.topic])
@@ -142,8 +144,10 @@ class Recorder:
     def _on_message(self, topic: str, raw: bytes, stamp_ns: int) -> None:
         with self._lock:
             self._watch.note(topic, raw, *self._now())
-            # Marks belong to one episode: those of the last must not open the next.
-            if topic not in (self._success_topic, self._episode_topic) and self.topics.latched(topic):
+            # Marks belong to one episode: those of the last must not open the next. The flag of an intervention, raised
+            # before an episode, is raised in it.
+            marks = topic in (self._success_topic, self._episode_topic)
+            if topic == self._flag_topic or (self.topics.latched(topic) and not marks):
                 self._kept[topic] = raw
             if self._bag is None:
                 return

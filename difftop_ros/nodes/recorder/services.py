@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.data.bags.writer import RecorderError
 from difftop_ros.errors import UserError
 from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, Recorder, steady_clock, summary
@@ -132,13 +133,42 @@ class AutomaticEpisodes:
         self._recorder.node.get_logger().info(summary(bag))
 
 
-class KeyboardControl:
-    """Reads lines from the terminal in a thread: Enter starts, s or f ends with success or failure, q quits."""
+class InterventionSwitch:
+    """The flag by which a person takes over from the policy node; told again and again once it has been used."""
 
-    HELP = "Enter: start an episode; s + Enter: end it as success; f + Enter: as failure; q + Enter: quit"
+    EVERY_S = 0.2
+
+    def __init__(self, node: Any) -> None:
+        from std_msgs.msg import Bool
+
+        self._publisher = node.create_publisher(Bool, INTERVENTION_TOPIC, 10)
+        self._message: Any = None
+        self._make = Bool
+        node.create_timer(self.EVERY_S, self._tell, clock=steady_clock())
+
+    def toggle(self) -> bool:
+        """Raise the flag, or lower it; whether it is raised now."""
+        self._message = self._make(data=not (self._message and self._message.data))
+        self._tell()
+        return bool(self._message.data)
+
+    def _tell(self) -> None:
+        if self._message is not None:
+            self._publisher.publish(self._message)
+
+
+class KeyboardControl:
+    """Reads lines from the terminal in a thread: Enter starts, s or f ends with success or failure, i takes over from
+    the policy and gives back, q quits."""
+
+    HELP = (
+        "Enter: start an episode; s + Enter: end it as success; f + Enter: as failure; i + Enter: take over from the "
+        "policy, and give back; q + Enter: quit"
+    )
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._switch = InterventionSwitch(recorder.node)
         print(self.HELP, flush=True)
         self.thread = threading.Thread(target=self._read, name="keys", daemon=True)
         self.thread.start()
@@ -156,6 +186,8 @@ class KeyboardControl:
             return f"recording {self._recorder.start()}"
         if key in ("s", "f"):
             return summary(self._recorder.stop(key == "s"))
+        if key == "i":
+            return "you have taken over" if self._switch.toggle() else "given back to the policy"
         if key == "q":
             os.kill(os.getpid(), signal.SIGINT)
             return "ending"

@@ -19,6 +19,12 @@ HEAD = (
 )
 JOB_PARAMETERS = (
     Parameter("bags", [""], "rosbag2 folders, or folders of them: one string or an array of strings", dynamic=True),
+    Parameter(
+        "corrections",
+        [""],
+        "as bags, recorded while a policy ran and a person took over now and then: one string or an array of strings",
+        dynamic=True,
+    ),
     Parameter("contract", "", "path of the robot contract; '' is the demo's config/panda_table.yaml"),
     Parameter("out", "", "model folder to write; a run in it that was stopped goes on"),
     Parameter("dataset", "", "where the ingested data goes; '' is beside the first bags"),
@@ -51,13 +57,12 @@ def job_from(values: dict[str, Any]) -> TrainingJob:
     from difftop_ros.learning.settings import TrainSettings
     from difftop_ros.paths import share_path
 
-    bags = [values["bags"]] if isinstance(values["bags"], str) else values["bags"]
-    if not isinstance(bags, list) or not all(isinstance(folder, str) for folder in bags):
-        raise UserError(f"parameter 'bags' is {bags!r}; expected a folder or an array of folders, such as [bags/lift]")
+    bags, corrections = (_folders(name, values[name]) for name in ("bags", "corrections"))
     if not values["out"]:
         raise UserError("parameter 'out' is ''; expected the model folder to write, such as models/mine")
     return TrainingJob(
-        bags=tuple(Path(folder).expanduser() for folder in bags if folder),
+        bags=bags,
+        corrections=corrections,
         contract=load_contract(Path(values["contract"] or share_path("config/panda_table.yaml")).expanduser()),
         out=Path(values["out"]).expanduser(),
         settings=TrainSettings.from_values(changed(values)),
@@ -70,6 +75,16 @@ def job_from(values: dict[str, Any]) -> TrainingJob:
         task=values["task"] or None,
         made_by=_command(values),
     )
+
+
+def _folders(name: str, value: Any) -> tuple[Path, ...]:
+    """The folders of a parameter. Raises UserError if it is neither a string nor an array of them."""
+    folders = [value] if isinstance(value, str) else value
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise UserError(
+            f"parameter '{name}' is {folders!r}; expected a folder or an array of folders, such as [bags/lift]"
+        )
+    return tuple(Path(folder).expanduser() for folder in folders if folder)
 
 
 def _command(values: dict[str, Any]) -> str:

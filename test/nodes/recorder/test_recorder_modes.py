@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -130,10 +131,17 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
         line = status_line(recorder)
         assert f"recording {recorder.recording}" in line
         assert re.search(r"/joint_states [1-9]\d* Hz", line)
+        assert keys.obey("i") == "you have taken over"
+        while recorder.topics.received("/difftop/intervention")[0] < 2:  # it is told again and again
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert keys.obey("i") == "given back to the policy"
+        folder = recorder.recording
         os.write(write, b"f\n")
         while recorder.recording is not None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert json.loads((folder / "episode.json").read_text())["counts"]["/difftop/intervention"] >= 2
         assert keys.obey("help") == KeyboardControl.HELP
     finally:
         os.close(write)
