@@ -145,6 +145,8 @@ class DifftopOptions(RefiningOptions):
     latent_samples: int = Field(1, ge=1, le=1024, description="latents tried per plan; that of lowest cost is kept, "
                                 "and the cost is trained to tell")  # fmt: skip
     kl_weight: float = Field(0.01, ge=0, le=1e6, description="weight of the prior: higher leaves less to the latent")
+    prior_share: float = Field(0.0, ge=0, le=1, description="share of a batch that learns its plan from the prior's "
+                               "latent, as at run time, the rest from the posterior's")  # fmt: skip
     prior_width: int = Field(256, ge=1, le=8192, description="width of the prior's hidden layer")
     posterior_width: int = Field(256, ge=1, le=8192, description="width of the posterior's hidden layer")
     cost_width: int = Field(256, ge=1, le=8192, description="width of the cost's hidden layers, and of the dynamics'")
