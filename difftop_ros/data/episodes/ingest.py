@@ -21,7 +21,7 @@ from difftop_ros.data.bags.liveness import stopped_before
 from difftop_ros.data.bags.reader import Bag, fingerprint, open_bag
 from difftop_ros.data.episodes.grid import Grid, actions_at, build_grid, check_monotonic, limits_ns, newest_at
 from difftop_ros.data.episodes.report import BagResult, IngestReport
-from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around, remarks
+from difftop_ros.data.episodes.sanity import check_clocks, check_degrees, check_wrap_around, refuse_empty, remarks
 from difftop_ros.data.episodes.store import ACTION, EpisodeWriter, prepare
 from difftop_ros.data.episodes.trajectories import WayPoints, set_points
 from difftop_ros.data.errors import BagError, DatasetError
@@ -215,7 +215,8 @@ class _BagIngest:
         for name, values in stamps.items():
             topic = self._slots.get(name, name)
             if not values:
-                self._refuse_empty(topic, zeros[topic], seen[topic] + 1)
+                why = self._reasons.get(topic, "every message was left out")
+                refuse_empty(str(self.bag.path), topic, zeros[topic], seen[topic] + 1, why)
             if zeros[topic] and name not in (*self._slots, command.topic):
                 self.result.notes.append(f"{zeros[topic]} messages on '{topic}' have a zero stamp and are left out")
             array = np.array(values, np.int64)
@@ -258,15 +259,6 @@ class _BagIngest:
         except BagError as error:
             self.result.notes.append(f"{error}; this success mark is passed over")
             return before
-
-    def _refuse_empty(self, topic: str, zeros: int, count: int) -> None:
-        if zeros == count:
-            raise BagError(
-                f"all {count} header stamps on '{topic}' are 0: its driver sets no time; set the contract's clock to "
-                "'receive'"
-            )
-        why = self._reasons.get(topic, "every message was left out")
-        raise BagError(f"bag '{self.bag.path}' gives no step: {why}")
 
     def _undecodable(self, topic: str, why: str) -> None:
         """Count a message that cannot be used, for the first observation (or the action) made of its topic."""

@@ -6,6 +6,7 @@ Pure numpy on what ingest.py read in its first pass. Each function raises BagErr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -138,3 +139,13 @@ def check_wrap_around(topic: str, positions: Mapping[str, np.ndarray], metres: S
                 "readings wrap around at pi, which a policy would see as motion; say 'continuous: true' of the joint "
                 "in the contract, or let the driver publish angles that go on counting"
             )
+
+
+def refuse_empty(bag: str, topic: str, zeros: int, count: int, why: str) -> NoReturn:
+    """Raises BagError for a topic none of whose `count` messages is of use; `zeros` of them have a zero stamp."""
+    if zeros == count:
+        raise BagError(
+            f"all {count} header stamps on '{topic}' are 0: its driver sets no time; set the contract's clock to "
+            "'receive'"
+        )
+    raise BagError(f"bag '{bag}' gives no step: {why}")
