@@ -155,8 +155,18 @@ def generate(package: Package, work: Path) -> dict[str, Path]:
     folders = {"idl": work / "idl"}
     for name, generator in generators.items():
         folders[name] = work / name
-        extra = {"type_description_files": hashes} if name == "c" else {}
-        generator.generate(package.name, idl, includes, output_path=work / name / package.name, **extra)
+        if name != "c":
+            generator.generate(package.name, idl, includes, output_path=work / name / package.name)
+            continue
+        for kind in KINDS:  # apart: it takes a file's hash by name alone, and a message may be called as an action is
+            files, described = (
+                [f for f in found if Path(str(f).rpartition(":")[2]).parent.name == kind] for found in (idl, hashes)
+            )
+            if files:
+                generator.generate(
+                    package.name, files, includes, output_path=work / name / package.name,
+                    type_description_files=described,
+                )  # fmt: skip
     return folders
 
 

@@ -7,22 +7,40 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+# Simulators that somebody else runs -> the shipped contract of the demo's arm there, '' for none.
+FOREIGN = {"gazebo": "config/panda_gazebo.yaml", "isaac": "config/panda_isaac.yaml", "topics": ""}
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """The option --engine, see `task_of`."""
-    parser.add_argument(
-        "--engine",
-        choices=("mujoco", "drake"),
-        default="mujoco",
-        help="who simulates the demo's tasks; drake runs the world that is written for Gazebo",
-    )
+
+def add_engine(parser: argparse._ActionsContainer, *, foreign: bool = False) -> None:
+    """The option --engine, see `task_of`; foreign: with simulators that run already, under the name --sim too."""
+    text = "who simulates the demo's tasks; drake runs the world that is written for Gazebo"
+    if foreign:
+        text += (
+            "; gazebo, isaac and topics: a simulator that runs already and serves simulation_interfaces "
+            "(docs/how-to/other_simulators.md)"
+        )
+        parser.add_argument(
+            "--success-when", default="", metavar="CONDITION",
+            help="with such a simulator: success by a body's place, such as 'cube.z > 0.12' (default: the contract's "
+            "success_topic)",
+        )  # fmt: skip
+    names = ("--engine", "--sim") if foreign else ("--engine",)
+    choices = ("mujoco", "drake", *(FOREIGN if foreign else ()))
+    parser.add_argument(*names, choices=choices, default="mujoco", help=text)
+
+
+def their_contract(engine: str) -> Any:
+    """Path of the shipped contract of the demo's arm in a simulator that somebody else runs; None if there is none."""
+    from difftop_ros.paths import share_path
+
+    return share_path(FOREIGN[engine]) if FOREIGN.get(engine) else None
 
 
 def task_of(engine: str, task: str | None, contract: Any) -> str | None:
     """The task's full name for an engine; None leaves it to the contract."""
     from difftop_ros.sim import ENGINES
 
-    before = ENGINES[engine]
+    before = ENGINES.get(engine, "")
     task = task or (contract.sim.task if before else None)
     return task if not before or task is None or task.startswith(before) else f"{before}{task}"
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from difftop_ros.commands.arguments import FOREIGN, add_engine, task_of, their_contract
 from difftop_ros.commands.console import StatusLine
 from difftop_ros.errors import UserError
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", action="append", default=[], help="a further topic to record; may be repeated")
     group = parser.add_argument_group("scripted expert in simulation")
     group.add_argument("--expert", action="store_true", help="start a simulation and let its expert do the task")
+    add_engine(group, foreign=True)
     group.add_argument("--episodes", type=int, default=20, help="how many")
     group.add_argument(
         "--task", default="", help="reach, push, lift or metaworld/push-v3 and so on (default: the contract's sim.task)"
@@ -59,13 +61,14 @@ def run(args: argparse.Namespace) -> int:
     """Records; returns 0, or 1 when the expert never succeeded."""
     from difftop_ros.paths import share_path
 
-    path = Path(args.contract) if args.contract else share_path("config/panda_table.yaml")
+    path = Path(args.contract or their_contract(args.engine) or share_path("config/panda_table.yaml"))
     return _run_expert(args, path) if args.expert else _run_by_hand(args, path)
 
 
 def _run_expert(args: argparse.Namespace, path: Path) -> int:
     from difftop_ros.contract import load_contract
-    from difftop_ros.nodes.recorder.demonstrations import ExpertOptions, ExpertSession
+    from difftop_ros.nodes.recorder.demonstrations import ExpertSession
+    from difftop_ros.nodes.recorder.simulations import ExpertOptions, ForeignBridge, OwnBridge
 
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
@@ -74,9 +77,13 @@ def _run_expert(args: argparse.Namespace, path: Path) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not 0.0 <= args.varied_starts <= 1.0:
         raise UserError(f"--varied-starts is {args.varied_starts:g}; it is a share of the episodes, 0 to 1")
-    options = ExpertOptions(args.task, args.noise, args.stay_steps, args.model, args.varied_starts)
+    task, foreign = task_of(args.engine, args.task, contract) or "", args.engine in FOREIGN
+    options = ExpertOptions(task, args.noise, args.stay_steps, args.model, args.varied_starts)
+    if foreign and (args.noise or args.varied_starts or args.model):
+        raise UserError(f"--noise, --varied-starts and --model are our own simulation's; leave them with {args.engine}")
+    simulation = ForeignBridge(contract, options, args.success_when) if foreign else OwnBridge(path.absolute(), options)
     done = []
-    with ExpertSession(contract, path.absolute(), Path(args.out), options, name=args.name) as session:
+    with ExpertSession(contract, Path(args.out), options, simulation, name=args.name) as session:
         for number in range(args.episodes):
             demo = session.record(args.seed + number)
             done.append(demo)

@@ -19,6 +19,11 @@ from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, optional_topics
 from difftop_ros.nodes.simulation.bridge.streams import MESSAGE_TYPES, joint_topics, plan_streams
 from difftop_ros.nodes.simulation.state import STATE_TOPIC
 
+# Of simulation_interfaces, as nodes/simulation/bridge/standard.py serves them.
+SERVICES = (
+    "get_simulator_features", "get_simulation_state", "set_simulation_state", "reset_simulation", "step_simulation",
+    "get_entities", "get_entity_state", "set_entity_state",
+)  # fmt: skip
 TRAINER, SIMULATION = "difftop_trainer", "sim_bridge"
 REPORTS = ("plan", "solver_status", "markers")  # of the policy, below difftop/
 _PARAMETER_SERVICES = (
@@ -90,7 +95,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
             tuple(dict.fromkeys(("/clock", *joint_topics(contract), success or "sim/success", "sim/episode",
                                  "/diagnostics", STATE_TOPIC, contract.command.topic, *pictures))),
             (contract.command.topic,),
-            ("sim/reset", "sim/step"),
+            ("sim/reset", "sim/step", *(f"~/{name}" for name in SERVICES)),
         ),
     )  # fmt: skip
 

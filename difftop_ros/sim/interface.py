@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -126,6 +126,39 @@ class SimWorld(Protocol):
     def close(self) -> None:
         """Frees the renderer; may be called twice."""
         ...
+
+
+@runtime_checkable
+class HasBodies(Protocol):
+    """What a world may offer besides: its loose bodies, by name. Poses (7,): x, y, z [m], quaternion x, y, z, w."""
+
+    def bodies(self) -> dict[str, np.ndarray]:
+        """Where each is, float64 (7,) in the world's frame."""
+        ...
+
+    def place(self, name: str, pose: np.ndarray) -> None:
+        """Puts one at rest at `pose` (7,). SimError for a name that is none, or for what is no pose."""
+        ...
+
+
+@runtime_checkable
+class Mirror(Protocol):
+    """What a world may offer besides: to be put into the state that another simulation of the robot is in."""
+
+    def mirror(self, position: np.ndarray, velocity: np.ndarray) -> None:
+        """Takes over the joints' positions and velocities (n,), in the order of joint_names."""
+        ...
+
+
+def checked_pose(name: str, known: Mapping[str, Any], pose: np.ndarray) -> np.ndarray:
+    """`pose` (7,) float64 with a unit quaternion. SimError as `HasBodies.place`."""
+    values = np.asarray(pose, np.float64)
+    if name not in known:
+        raise SimError(f"there is no loose body '{name}'; there are {sorted(known)}")
+    length = float(np.linalg.norm(values[3:])) if values.shape == (7,) and np.isfinite(values).all() else 0.0
+    if length < 1e-6:
+        raise SimError(f"the pose {values.tolist()} is none; expected x, y, z [m] and a quaternion x, y, z, w")
+    return np.concatenate([values[:3], values[3:] / length])
 
 
 class SimExpert(Protocol):

@@ -129,7 +129,8 @@ def _dataset(args: argparse.Namespace, task: str, observation: str, stay_steps: 
 def _demonstrations(path: Path, task: str, count: int, stay_steps: int, folder: Path) -> list[Path]:
     """The bags of the first `count` seeds at which the expert succeeded, recorded through the topics where missing."""
     from difftop_ros.contract import load_contract
-    from difftop_ros.nodes.recorder.demonstrations import ExpertOptions, ExpertSession
+    from difftop_ros.nodes.recorder.demonstrations import ExpertSession
+    from difftop_ros.nodes.recorder.simulations import ExpertOptions, OwnBridge
 
     good = _successes(folder)
     if len(good) < count:
@@ -137,7 +138,7 @@ def _demonstrations(path: Path, task: str, count: int, stay_steps: int, folder: 
         seeds = range(max(tried, default=-1) + 1, 3 * count + 10)
         options = ExpertOptions(task, stay_steps=stay_steps)
         print(f"{task}: recording {count - len(good)} demonstrations into {folder}", flush=True)
-        with ExpertSession(load_contract(path), path, folder, options) as session:
+        with ExpertSession(load_contract(path), folder, options, OwnBridge(path, options)) as session:
             for seed in seeds:
                 demo = session.record(seed)
                 print(f"  seed {seed}: {'success' if demo.success else 'FAILED'}, {demo.steps} steps", flush=True)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.commands.arguments import add_engine, task_of
+from difftop_ros.commands.arguments import FOREIGN, add_engine, task_of, their_contract
 from difftop_ros.commands.console import print_table
 
 DESCRIPTION = """\
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--realtime-factor", type=float, default=1.0, help="pace of the simulation")
     parser.add_argument("--seconds", type=float, help="longest episode (default: the contract's episode.max_seconds)")
     parser.add_argument("--task", default="", help="reach, push or lift (default: the contract's sim.task)")
-    add_engine(parser)
+    add_engine(parser, foreign=True)
     parser.add_argument("--contract", help="another contract than the policy's own, for simulation and policy node")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--no-film", action="store_true", help="no video, no pictures")
@@ -78,9 +78,12 @@ def _check(args: argparse.Namespace) -> None:
     from difftop_ros.sim import require_simulator
 
     args.model = args.model or share_path(DEFAULT_MODEL)
-    args.contract = args.contract or args.model / "contract.yaml"
+    foreign = args.engine in FOREIGN
+    args.contract = args.contract or their_contract(args.engine) or args.model / "contract.yaml"
+    args.no_film = args.no_film or foreign  # drawn from the state of our own simulation
     args.task = task_of(args.engine, args.task, _model_facts(args.model)[0]) or ""
-    require_simulator(args.task, "the demo")
+    if not foreign:
+        require_simulator(args.task, "the demo")
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
     if args.min_successes is None:
@@ -126,10 +129,11 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
     limit_s = args.seconds or contract.episode.max_seconds
     options = DemoOptions(
         args.model, args.out, limit_s, args.realtime_factor, args.network, args.task, args.device,
-        tuple(args.parameter), Path(args.contract),
+        tuple(args.parameter), Path(args.contract), args.engine in FOREIGN, args.success_when,
     )  # fmt: skip
     task = args.task or contract.sim.task or "none"
-    print(f"policy {args.model} on task '{task}', {args.episodes} unseen starts; starting simulation and policy node")
+    starting = "the policy node beside a simulator" if options.foreign else "simulation and policy node"
+    print(f"policy {args.model} on task '{task}', {args.episodes} unseen starts; starting {starting}")
     episodes: list[Any] = []
     demo = Demo(contract, obs_steps, options)
     try:

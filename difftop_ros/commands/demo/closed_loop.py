@@ -13,11 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from difftop_ros.contract import Contract
-from difftop_ros.errors import UserError
+from difftop_ros.errors import UserError, require_package
 from difftop_ros.nodes import environment as ros_env
 from difftop_ros.nodes.children import Child, free_domain
-from difftop_ros.nodes.simulation.monitor import CONFIGURE_TIMEOUT_S, START_TIMEOUT_S, Heard, Monitor, seconds
+from difftop_ros.nodes.simulation.monitor import (
+    BRIDGE_NODE,
+    CONFIGURE_TIMEOUT_S,
+    POLICY_NODE,
+    START_TIMEOUT_S,
+    Heard,
+    Monitor,
+    OwnSimulation,
+)
 
 STAND_STILL_S = 15.0  # of wall time without progress of simulated time
 SETTLE_S = 0.15  # simulated, beside the policy's history
@@ -27,6 +37,7 @@ SETTLE_S = 0.15  # simulated, beside the policy's history
 class DemoOptions:
     """model: policy folder; limit_s: longest episode from activation, in simulated time; network: beyond this machine;
     task: '' is the contract's; parameters: of the policy node, 'NAME:=VALUE'; contract: None is the policy's own.
+    foreign: the simulation runs already and is somebody else's; success_when: see nodes/simulation/control.py.
     """
 
     model: Path
@@ -38,6 +49,8 @@ class DemoOptions:
     device: str = "cpu"
     parameters: tuple[str, ...] = ()
     contract: Path | None = None
+    foreign: bool = False
+    success_when: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,17 +75,29 @@ class Demo:
         self._settle_s = SETTLE_S + obs_steps / contract.rate_hz
         self._children: list[Child] = []
         self._monitor: Monitor | None = None
+        self._simulation: Any = None
 
     def start(self) -> None:
         """Starts both processes and waits until the policy is configured. Call `close` whether or not this raises."""
         ros_env.prepare(local_only=not self._options.network)
-        shared = "ROS_DOMAIN_ID" in os.environ
-        os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+        foreign = self._options.foreign
+        shared = foreign or "ROS_DOMAIN_ID" in os.environ
+        os.environ.setdefault("ROS_DOMAIN_ID", "0" if foreign else str(free_domain()))
         if shared:
             self._refuse_company()
         self._start_processes()
         self._monitor = Monitor(self._children)
+        self._simulation = self._their_simulation() if foreign else OwnSimulation(self._monitor)
         self._wait_until_ready()
+
+    def _their_simulation(self) -> Any:
+        require_package("simulation_interfaces", "a simulator that somebody else runs")
+        from difftop_ros.nodes.simulation.control import ForeignSimulation
+
+        monitor, task = self.monitor, self._options.task or self._contract.sim.task or "none"
+        return ForeignSimulation(
+            monitor.node, self._contract, monitor.call, monitor.wait, self._options.success_when, starts_of(task)
+        )
 
     @property
     def monitor(self) -> Monitor:
@@ -85,7 +110,7 @@ class Demo:
         """In a domain that the user chose, two simulations would answer the same services."""
         monitor = Monitor([])
         try:
-            found = monitor.others()
+            found = monitor.others((POLICY_NODE,) if self._options.foreign else (POLICY_NODE, BRIDGE_NODE))
         finally:
             monitor.close()
         if found:
@@ -101,19 +126,22 @@ class Demo:
         simulation += [f"task:={options.task}"] if options.task else []
         policy = [contract, f"model:='{options.model.absolute()}'", "use_sim_time:=true", f"device:={options.device}"]
         policy += options.parameters
-        for name, module, settings in (
-            ("simulation", "difftop_ros.nodes.simulation.bridge.node", simulation),
-            ("policy node", "difftop_ros.nodes.policy.node", policy),
-        ):
+        ours = [] if options.foreign else [("simulation", "difftop_ros.nodes.simulation.bridge.node", simulation)]
+        for name, module, settings in (*ours, ("policy node", "difftop_ros.nodes.policy.node", policy)):
             log = options.out / f"{name.replace(' ', '_')}.log"
             arguments = [part for setting in settings for part in ("-p", setting)]
             self._children.append(Child(name, module, arguments, log, env))
 
     def _wait_until_ready(self) -> None:
-        monitor = self.monitor
-        for child, client in zip(self._children, (monitor.reset_client, monitor.change_client), strict=True):
-            slow = f"the {child.name} is not ready after {START_TIMEOUT_S:g} s; "
-            monitor.wait(client.service_is_ready, START_TIMEOUT_S, _sentence(slow, child))
+        monitor, simulation, policy = self.monitor, self._simulation, self._children[-1]
+
+        def slow() -> str:
+            words = "" if self._options.foreign else f"; {self._children[0].last_words()}"
+            return f"the simulation is not ready after {START_TIMEOUT_S:g} s: {simulation.ready()}{words}"
+
+        monitor.wait(lambda: not simulation.ready(), START_TIMEOUT_S, slow)
+        words = f"the {policy.name} is not ready after {START_TIMEOUT_S:g} s; "
+        monitor.wait(monitor.change_client.service_is_ready, START_TIMEOUT_S, lambda: words + policy.last_words())
         if not monitor.transition("configure", CONFIGURE_TIMEOUT_S):
             raise UserError(f"the policy node refused: {self._refusal()}")
 
@@ -127,28 +155,23 @@ class Demo:
 
     def episode(self, seed: int) -> Episode:
         """Resets to `seed`, lets the policy act until success or the time limit, stops it."""
-        from difftop_ros.srv import ResetEpisode
-
-        monitor = self.monitor
-        answer = monitor.call(monitor.reset_client, ResetEpisode.Request(seed=seed, task=self._options.task))
-        if not answer.success:
-            raise UserError(f"the simulation refused seed {seed}: {answer.message}")
+        monitor, simulation = self.monitor, self._simulation
+        began = simulation.reset(seed, self._options.task)
         # The policy's observation history must not reach back beyond the reset.
-        began = seconds(answer.stamp)
-        self._progress(lambda: monitor.time_s >= began + self._settle_s and monitor.episode.seed == seed)
+        ready = began + self._settle_s
+        self._progress(lambda: simulation.time_s >= ready and simulation.success(seed) is not None)
         monitor.forget()
         if not monitor.transition("activate"):
             raise UserError(f"the policy node did not start: {self._refusal()}")
-        note, since = "", monitor.time_s
+        note, since, success = "", simulation.time_s, False
 
         def over() -> bool:
-            nonlocal note
-            note = self._gave_up()
-            return bool(note or monitor.episode.success or monitor.time_s - since >= self._options.limit_s)
+            nonlocal note, success
+            note, success = self._gave_up(), bool(simulation.success(seed))
+            return bool(note or success or simulation.time_s - since >= self._options.limit_s)
 
         self._progress(over)
-        success = bool(monitor.episode.success and monitor.episode.seed == seed)
-        took = monitor.time_s - since
+        took = simulation.time_s - since
         if not note:
             monitor.transition("deactivate")
         self._last_figures()
@@ -175,13 +198,13 @@ class Demo:
 
     def _progress(self, condition: Callable[[], bool]) -> None:
         """Waits for `condition` for as long as simulated time goes on."""
-        monitor = self.monitor
-        last = (time.monotonic(), monitor.time_s)
+        monitor, simulation = self.monitor, self._simulation
+        last = (time.monotonic(), simulation.time_s)
 
         def done() -> bool:
             nonlocal last
-            if monitor.time_s != last[1]:
-                last = (time.monotonic(), monitor.time_s)
+            if simulation.time_s != last[1]:
+                last = (time.monotonic(), simulation.time_s)
             if time.monotonic() - last[0] > STAND_STILL_S:
                 raise UserError(f"simulated time stands still; {self._children[0].last_words()}")
             return condition()
@@ -198,8 +221,21 @@ class Demo:
         ros_env.clean_shared_memory(own_mappings=False)
 
 
-def _sentence(beginning: str, child: Child) -> Callable[[], str]:
-    return lambda: beginning + child.last_words()
+def starts_of(task: str) -> Callable[[int], dict[str, np.ndarray]]:
+    """Where the bodies of our own world with `task` lie at a seed's start, (7,) by name; none if it is not ours."""
+    from difftop_ros.sim import make_world
+    from difftop_ros.sim.interface import HasBodies
+
+    try:
+        world: Any = make_world(task)
+    except UserError:
+        return lambda seed: {}
+
+    def starts(seed: int) -> dict[str, np.ndarray]:
+        world.reset(seed)
+        return world.bodies() if isinstance(world, HasBodies) else {}
+
+    return starts
 
 
 def machine() -> dict[str, Any]:

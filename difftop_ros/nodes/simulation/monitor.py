@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from difftop_ros.errors import UserError
 from difftop_ros.messages.types import ros_types
 from difftop_ros.nodes.children import Child, wait_until
 from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, snapshot_of
@@ -37,6 +38,37 @@ class Heard:
     diagnostics: list[dict[str, str]] = field(default_factory=list)
     pace: list[dict[str, str]] = field(default_factory=list)
     film: list[tuple[float, Snapshot]] = field(default_factory=list)
+
+
+class OwnSimulation:
+    """Our bridge, by its own services and topics, as the demo needs it of any simulation."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def ready(self) -> str:
+        """What is missing, '' if nothing is."""
+        return "" if self._monitor.reset_client.service_is_ready() else "its services do not answer"
+
+    def reset(self, seed: int, task: str) -> float:
+        """Begin the episode of `seed`; its first time [s]. UserError if the simulation refuses."""
+        from difftop_ros.srv import ResetEpisode
+
+        answer = self._monitor.call(self._monitor.reset_client, ResetEpisode.Request(seed=seed, task=task))
+        if not answer.success:
+            raise UserError(f"the simulation refused seed {seed}: {answer.message}")
+        return seconds(answer.stamp)
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time [s] of the newest episode status, 0 before the first."""
+        episode = self._monitor.episode
+        return seconds(episode.header.stamp) if episode is not None else 0.0
+
+    def success(self, seed: int) -> bool | None:
+        """Whether the episode of `seed` has succeeded; None while it has not begun."""
+        episode = self._monitor.episode
+        return bool(episode.success) if episode is not None and episode.seed == seed else None
 
 
 class Monitor:
@@ -106,11 +138,6 @@ class Monitor:
         return heard
 
     @property
-    def time_s(self) -> float:
-        """Simulated time [s] of the newest episode status, 0 before the first."""
-        return seconds(self.episode.header.stamp) if self.episode is not None else 0.0
-
-    @property
     def policy(self) -> dict[str, str]:
         """The policy node's newest diagnostics, empty before the first."""
         return self.heard.diagnostics[-1] if self.heard.diagnostics else {}
@@ -119,11 +146,11 @@ class Monitor:
         """Waits for `condition`; UserError when a process of the demo ends meanwhile, or with why() after the time."""
         wait_until(condition, timeout_s, self._children, why)
 
-    def others(self, listen_s: float = 1.5) -> list[str]:
-        """Names of nodes in this domain that the demo would collide with, as heard within `listen_s` seconds."""
+    def others(self, nodes: Collection[str], listen_s: float = 1.5) -> list[str]:
+        """Which of `nodes` are in this domain, as heard within `listen_s` seconds."""
         deadline = time.monotonic() + listen_s
         while time.monotonic() < deadline:
-            found = {POLICY_NODE, BRIDGE_NODE} & set(self.node.get_node_names())
+            found = set(nodes) & set(self.node.get_node_names())
             if found:
                 return sorted(found)
             time.sleep(0.05)

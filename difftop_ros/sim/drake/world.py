@@ -15,7 +15,7 @@ from difftop_ros.sim.drake.read import read_world
 from difftop_ros.sim.drake.scene import DrakeScene
 from difftop_ros.sim.drake.stage import STEP_S, DrakeRenderer, Stage, intrinsics
 from difftop_ros.sim.errors import SimError
-from difftop_ros.sim.interface import Mode, Snapshot
+from difftop_ros.sim.interface import Mode, Snapshot, checked_pose
 from difftop_ros.sim.tasks import START_OFFSET, Held, make_task
 
 WORLD = "config/gazebo/panda_table.sdf"
@@ -169,6 +169,32 @@ class DrakeWorld:
     def reward(self) -> float:
         """The task's progress, 0 to 1, and 1 more while `success()`."""
         return self.task.progress(self.scene) + self.success()
+
+    def bodies(self) -> dict[str, np.ndarray]:
+        """See `interface.HasBodies`."""
+        found = {}
+        for name, body in self._loose().items():
+            pose = self._stage.plant.EvalBodyPoseInWorld(self._stage.context, body)
+            quaternion = pose.rotation().ToQuaternion()
+            found[name] = np.array([*pose.translation(), *quaternion.xyz(), quaternion.w()])
+        return found
+
+    def place(self, name: str, pose: np.ndarray) -> None:
+        """See `interface.HasBodies`."""
+        from pydrake.common.eigen_geometry import Quaternion
+        from pydrake.math import RigidTransform
+        from pydrake.multibody.math import SpatialVelocity
+
+        loose = self._loose()
+        values: Any = checked_pose(name, loose, pose)
+        place, body = RigidTransform(Quaternion(values[[6, 3, 4, 5]]), values[:3]), loose[name]
+        plant, context = self._stage.plant, self._stage.context
+        plant.SetFreeBodyPose(context, body, place)
+        plant.SetFreeBodySpatialVelocity(context=context, body=body, V_JpJc=SpatialVelocity.Zero())
+
+    def _loose(self) -> dict[str, Any]:
+        plant = self._stage.plant
+        return {plant.get_body(index).name(): plant.get_body(index) for index in plant.GetFloatingBaseBodies()}
 
     def snapshot(self) -> Snapshot:
         """All positions (q,) of the present moment."""

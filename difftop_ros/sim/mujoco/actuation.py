@@ -52,6 +52,20 @@ class Actuation:
         """Position [rad | m], velocity [1/s] and effort [N m | N] of each commanded joint, float64 (n,)."""
         return data.actuator_length.copy(), data.actuator_velocity.copy(), data.actuator_force.copy()
 
+    @staticmethod
+    def put(data: Any, position: np.ndarray, velocity: np.ndarray) -> None:
+        """Put the commanded joints there (n,) [rad | m], [1/s]; a tendon's length is shared among its joints."""
+        model = data.model
+        for index, (place, speed) in enumerate(zip(position, velocity, strict=True)):
+            target = model.actuator_trnid[index, 0]
+            joints, shares = [target], np.ones(1)
+            if model.actuator_trntype[index] == mujoco.mjtTrn.mjTRN_TENDON:
+                wraps = slice(model.tendon_adr[target], model.tendon_adr[target] + model.tendon_num[target])
+                joints, weights = model.wrap_objid[wraps], model.wrap_prm[wraps]
+                shares = weights / float(weights @ weights)
+            data.qpos[model.jnt_qposadr[joints]] = place * shares
+            data.qvel[model.jnt_dofadr[joints]] = speed * shares
+
     def _length(self, ctrl: np.ndarray) -> np.ndarray:
         return -(self._gain * ctrl + self._bias0) / self._bias1
 

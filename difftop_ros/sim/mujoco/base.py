@@ -12,7 +12,7 @@ import numpy as np
 
 from difftop_ros.contract.shapes import AnyShape
 from difftop_ros.sim.errors import SimError
-from difftop_ros.sim.interface import Snapshot
+from difftop_ros.sim.interface import Snapshot, checked_pose
 from difftop_ros.sim.mujoco import camera as cameras
 from difftop_ros.sim.mujoco import obstacles
 
@@ -77,6 +77,27 @@ class MujocoWorld:
     def make_renderer(self) -> cameras.SnapshotRenderer:
         """Draws this world's snapshots; to be called in the thread that will draw. SimError where nothing can."""
         return cameras.SnapshotRenderer(self.model, self.width, self.height)
+
+    def bodies(self) -> dict[str, np.ndarray]:
+        """See `interface.HasBodies`: bodies with a free joint."""
+        starts = {name: int(self.model.jnt_qposadr[joint]) for name, joint in self._free_joints().items()}
+        order = [0, 1, 2, 4, 5, 6, 3]  # MuJoCo's quaternions begin with w
+        return {name: self.data.qpos[start : start + 7][order].copy() for name, start in starts.items()}
+
+    def place(self, name: str, pose: np.ndarray) -> None:
+        """See `interface.HasBodies`."""
+        joints = self._free_joints()
+        values = checked_pose(name, joints, pose)
+        start, speed = self.model.jnt_qposadr[joints[name]], self.model.jnt_dofadr[joints[name]]
+        self.data.qpos[start : start + 7] = values[[0, 1, 2, 6, 3, 4, 5]]
+        self.data.qvel[speed : speed + 6] = 0.0
+        mujoco.mj_fwdPosition(self.model, self.data)
+        mujoco.mj_fwdVelocity(self.model, self.data)
+
+    def _free_joints(self) -> dict[str, int]:
+        free = np.flatnonzero(self.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        named = {mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_BODY, self.model.jnt_bodyid[j]): j for j in free}
+        return {name: int(joint) for name, joint in named.items() if name}
 
     def close(self) -> None:
         """Frees the renderer; may be called twice."""

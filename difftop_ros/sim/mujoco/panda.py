@@ -122,6 +122,11 @@ class PandaWorld(MujocoWorld):
         """Position [rad | m], velocity [1/s] and effort [N m | N] of joint_names, float64 (n,) each."""
         return self._actuation.state(self.data)
 
+    def mirror(self, position: np.ndarray, velocity: np.ndarray) -> None:
+        """See `interface.Mirror`."""
+        self._actuation.put(self.data, position, velocity)
+        self._refresh()
+
     def success(self) -> bool:
         """Whether the task's condition has held without a break for the last 0.25 s."""
         return self._held.success(self.time)

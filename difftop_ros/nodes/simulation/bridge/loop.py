@@ -19,6 +19,7 @@ from difftop_ros.sim.interface import SimWorld
 START_NS = 1_000_000_000
 _SLOW_REPORT_HZ = 10.0  # of success and episode status
 _COMMAND_WAIT_S = 2.0
+MOST_STEPS = 100_000  # of one request
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class SimLoop:
         self.cameras = CameraThread(outlet.frame)
         self.failure: BaseException | None = None
         self.driver: Driver | None = None  # publishes a command at the beginning of every policy step
+        self._paused = settings.lockstep
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._tick = 0
@@ -124,6 +126,22 @@ class SimLoop:
     def alive(self) -> bool:
         """False once the loop has ended, by `stop` or by a failure (see `failure`)."""
         return self._thread.is_alive()
+
+    @property
+    def paused(self) -> bool:
+        """Whether time moves by `advance` and `tick` alone; always so in lock-step."""
+        return self._paused
+
+    @property
+    def seed(self) -> int:
+        """Of the present episode."""
+        return self._seed
+
+    def pause(self, paused: bool) -> None:
+        """In the loop's thread: stop time, or let it go on. Raises UserError in lock-step, where it cannot."""
+        if self._settings.lockstep and not paused:
+            raise UserError("the simulation is in lock-step; start the bridge without lockstep:=true to let it run")
+        self._paused = paused
 
     def prepare_cameras(self) -> None:
         """Before `start`: opens the renderer now rather than at the first picture. SimError where nothing can draw."""
@@ -187,16 +205,13 @@ class SimLoop:
         # onto the grid of policy steps, so that the streams' periods fall on it and a step's frames are fresh
         self._tick += self._settings.step_ticks - self._tick % self._settings.step_ticks
         self._begin(seed)
-        if self._settings.lockstep:
+        if self._paused:
             self.cameras.flush()
         return self.time_ns
 
     def advance(self, steps: int, wait_for_command: bool) -> int:
-        """In the loop's thread: `steps` policy steps in lock-step; returns the time after them [ns], all published."""
-        if not self._settings.lockstep:
-            raise UserError("the simulation runs by itself; start the bridge with lockstep:=true to step it")
-        if steps < 1:
-            raise UserError(f"steps is {steps}; ask for at least 1")
+        """In the loop's thread: `steps` policy steps while paused; returns the time after them [ns], all published."""
+        self._require_steps(steps)
         for _ in range(steps):
             if wait_for_command and not self._tracker.new_command.wait(_COMMAND_WAIT_S):
                 raise UserError(
@@ -204,6 +219,24 @@ class SimLoop:
                 )
             for _ in range(self._settings.step_ticks):
                 self._advance_tick()
+        return self._all_published()
+
+    def tick(self, ticks: int) -> int:
+        """In the loop's thread: as `advance`, by ticks of physics."""
+        self._require_steps(ticks)
+        for _ in range(ticks):
+            self._advance_tick()
+        return self._all_published()
+
+    def _require_steps(self, steps: int) -> None:
+        if not self._paused:
+            raise UserError(
+                "the simulation runs by itself; pause it, or start the bridge with lockstep:=true to step it"
+            )
+        if not 1 <= steps <= MOST_STEPS:
+            raise UserError(f"steps is {steps}; ask for 1 to {MOST_STEPS}")
+
+    def _all_published(self) -> int:
         self.cameras.flush()
         self._outlet.pace(None)
         return self.time_ns
@@ -219,23 +252,23 @@ class SimLoop:
 
     def _run(self) -> None:
         try:
-            if self._settings.lockstep:
-                self._run_lockstep()
-            else:
-                self._run_paced()
+            while not self._stop.is_set():
+                if self._paused:
+                    self._requests.get()()
+                else:
+                    self._run_paced()
         except BaseException as error:  # kept for the main thread, which ends the process with it
             self.failure = error
 
-    def _run_lockstep(self) -> None:
-        while not self._stop.is_set():
-            self._requests.get()()
-
     def _run_paced(self) -> None:
+        """Until it is stopped or paused."""
         deadline = since = time.monotonic()
         late, start_tick, start_frames = 0, self._tick, self.cameras.frames
         while not self._stop.is_set():
             while not self._requests.empty():
                 self._requests.get()()
+            if self._paused:
+                return
             self._advance_tick()
             factor = self.realtime_factor
             period = self._dt / factor if factor > 0 else 0.0

@@ -63,7 +63,7 @@ class SimBridge:
             values["command_timeout"],
             direct=world.takes == "velocity" and require_mode(world, self.contract.command.mode),
         )
-        self._seed = values["seed"]
+        self._seed, self._own_services = values["seed"], values["own_services"]
         publishers = self._make_publishers(world, names, values)
         publishers.tracker = self.tracker
         first: list[SimWorld] = [world]
@@ -137,10 +137,17 @@ class SimBridge:
         kind = ros_types(self.contract.command.type)
         topic = self.contract.command.topic
         self.node.create_subscription(kind, topic, self._on_command, 10, callback_group=commands)
-        from difftop_ros.srv import ResetEpisode, StepSimulation
+        if self._own_services:
+            from difftop_ros.srv import ResetEpisode, StepSimulation
 
-        self.node.create_service(ResetEpisode, "sim/reset", self._on_reset, callback_group=services)
-        self.node.create_service(StepSimulation, "sim/step", self._on_step, callback_group=services)
+            self.node.create_service(ResetEpisode, "sim/reset", self._on_reset, callback_group=services)
+            self.node.create_service(StepSimulation, "sim/step", self._on_step, callback_group=services)
+        try:
+            from difftop_ros.nodes.simulation.bridge.standard import StandardServices
+        except ImportError as error:
+            self.node.get_logger().info(f"{error.name} is not installed: its services are not served")
+        else:
+            StandardServices(self.node, self.loop, services)
 
     def _on_command(self, message: Any) -> None:
         reason = self.tracker.offer(message)

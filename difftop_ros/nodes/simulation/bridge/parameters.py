@@ -29,7 +29,9 @@ PARAMETERS = (
     Parameter("realtime_factor", 1.0, "simulated seconds per second of wall time; 0 is as fast as possible",
         bounds=(0.0, 100.0), live=True),
     Parameter("expert", False, "a scripted expert publishes the commands, for demonstrations"),
-    Parameter("lockstep", False, "time advances only by the service /sim/step"),
+    Parameter("lockstep", False, "time advances only by the services sim/step and sim_bridge/step_simulation"),
+    Parameter("own_services", True, "serve sim/reset and sim/step; false leaves those of simulation_interfaces, which "
+        "other simulators have too"),
     Parameter("joint_state_rate", 0.0, "rate of physics ticks, /clock and JointState, in simulated time; 0 is 100, in "
         "Meta-World its own 80", bounds=(0.0, 500.0), unit="Hz"),
     Parameter("camera_rate", 0.0, "rate of each camera, in simulated time; 0 is the contract's rate_hz. One camera's "
