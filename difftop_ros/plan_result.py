@@ -15,6 +15,7 @@ STAGES = {
     "observe": "messages to frames",
     "open": "serialised bytes to a message",
     "joint_state": "joint positions",
+    "tool_pose": "the tool's pose by the robot's model",
     "image": "a picture: decode, crop, resize",
     "point_cloud": "a cloud, with the following",
     "depth_cloud": "a cloud from a depth picture, with the following",

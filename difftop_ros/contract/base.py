@@ -60,10 +60,14 @@ class Section(BaseModel):
 
 
 class Place(NamedTuple):
-    """A frame of the robot's description ('': its tool), and the topic whose stamps say when its pose is wanted."""
+    """A frame whose pose is wanted, and the topic whose messages' stamps say when.
+
+    link: of the robot's description ('': its tool), in its base; or, with a `base`, a frame of TF in that frame of TF.
+    """
 
     topic: str
     link: str = ""
+    base: str = ""
 
 
 class Observation(Section):

@@ -36,11 +36,13 @@ class Transform(Section):
     """Pose of `from_frame` in the observation's `frame`, or on `link`: x' = R x + xyz [m], R of quat_xyzw or of rpy.
 
     link: frame of the robot's description that the camera is mounted on; `frame` is the robot's base then.
+    tf: the pose is the one that TF tells, of `from_frame` in `frame`; the rest is left out.
     rpy: roll, pitch and yaw about fixed axes [rad], as in URDF, in place of quat_xyzw.
     """
 
     from_frame: Text  # '' for drivers that leave it empty
     link: Name | None = None
+    tf: bool = False
     xyz: Vector3 = (0.0, 0.0, 0.0)
     quat_xyzw: tuple[Length, Length, Length, Length] = UNTURNED
     rpy: tuple[Angle, Angle, Angle] | None = None
@@ -52,6 +54,10 @@ class Transform(Section):
             raise ValueError(f"quat_xyzw {list(self.quat_xyzw)} has length {norm:.4f}; a rotation has length 1")
         if self.rpy is not None and self.quat_xyzw != UNTURNED:
             raise ValueError(f"the rotation is given twice, by quat_xyzw and by rpy {list(self.rpy)}; leave one out")
+        if self.tf and (self.link or any(self.xyz) or self.rpy is not None or self.quat_xyzw != UNTURNED):
+            raise ValueError("with tf, TF tells the whole pose of from_frame: leave link, xyz and the rotation out")
+        if self.tf and not self.from_frame:
+            raise ValueError("a frame without a name is not in TF: give from_frame, or leave tf out")
         return self
 
     @property
@@ -134,12 +140,13 @@ class CloudSource(Section):
             return self.rectified
         return any(word.startswith("rect") for word in re.split("[/_]", self.topic))
 
-    @property
-    def place(self) -> Place | None:
-        """What must be known of the moment of a message to place its points; None for a camera that stands still."""
-        if self.transform is None or self.transform.link is None:
+    def place(self, frame: str) -> Place | None:
+        """What must be known of a message's moment to place points in `frame`; None where the camera stands still."""
+        if self.transform is None or not (self.transform.link or self.transform.tf):
             return None
-        return Place(self.topic, self.transform.link)
+        if self.transform.tf:
+            return Place(self.topic, self.transform.from_frame, frame)
+        return Place(self.topic, self.transform.link or "")
 
     @property
     def remark(self) -> str:
@@ -206,7 +213,7 @@ class CloudObs(Observation):
     @property
     def places(self) -> tuple[Place, ...]:
         """Of the cameras that move, and of the tool where the cloud is relative to it."""
-        moving = tuple(source.place for source in self.sources if source.place)
+        moving = tuple(place for source in self.sources if (place := source.place(self.frame)))
         return moving if self.relative_to is None else (*moving, self.tool)
 
     @property

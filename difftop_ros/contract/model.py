@@ -158,7 +158,7 @@ class Contract(Section):
         unknown = sorted(set(self.sim.cameras) - set(self.observations))
         if unknown:
             raise ValueError(f"sim.cameras names {unknown}, which are not observations {sorted(self.observations)}")
-        placed = [key for key, obs in self.observations.items() if obs.places]
+        placed = [key for key, obs in self.observations.items() if any(not place.base for place in obs.places)]
         if placed and self.robot.description is None:
             raise ValueError(
                 f"observations {placed} move with the robot, whose model is not named: add robot.description (URDF or "
@@ -233,7 +233,7 @@ class Contract(Section):
         """Hash of what decides an ingested dataset's content: rates, clock, command, observations, their model."""
         keys = ["rate_hz", "clock", "command", "observations", "episode"]
         content = {k: v for k, v in self.to_dict().items() if k in keys}
-        if any(obs.places for obs in self.observations.values()):
+        if any(not place.base for obs in self.observations.values() for place in obs.places):
             content["robot"] = [self.robot.content("description"), self.robot.coupling]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

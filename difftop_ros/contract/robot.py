@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from difftop_ros.contract.base import Name, Section, Text
+from difftop_ros.contract.base import Name, Section, Text, Topic
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 
@@ -20,6 +20,7 @@ class RobotSection(Section):
     paths, absolute, from the working directory or of a file that ships with the package.
     tool_frame: the description's frame at the point between the fingers.
     coupling: for a commanded joint that the description does not have, the joints it moves, and by how much per unit.
+    tf, tf_static: topics of TF, read where a transform says tf, and by `contract check`.
     """
 
     name: Text = ""
@@ -27,6 +28,8 @@ class RobotSection(Section):
     spheres: Text | None = None
     tool_frame: Name | None = None
     coupling: dict[Name, dict[Name, float]] = Field(default_factory=dict, max_length=64)
+    tf: Topic = "/tf"
+    tf_static: Topic = "/tf_static"
 
     def path(self, key: str) -> Path:
         """The file that 'description' or 'spheres' names. Raises UserError if none is named, or it is nowhere."""

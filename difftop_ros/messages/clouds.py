@@ -35,19 +35,21 @@ def cloud_frame(obs: CloudObs, messages: Mapping[str, Any], poses: Poses | None 
     poses: base_from_link (4, 4) of obs.places, when each camera's points were measured. Raises ObservationError.
     """
     with stage("decode"):
-        measured = [(_measured(source, obs, messages), _standing(source, poses or {})) for source in obs.sources]
+        measured = [
+            (_measured(source, obs, messages), _standing(source, obs.frame, poses or {})) for source in obs.sources
+        ]
     found = _frame(measured, obs)
     return found if obs.relative_to is None else from_tool(found, obs, (poses or {})[obs.tool])
 
 
-def _standing(source: CloudSource, poses: Poses) -> CloudSource:
+def _standing(source: CloudSource, frame: str, poses: Poses) -> CloudSource:
     """The camera where it was; as it is, if it does not move."""
-    place, transform = source.place, source.transform
+    place, transform = source.place(frame), source.transform
     if place is None or transform is None:
         return source
     pose = poses[place] @ transform.pose
     turn = tuple(Rotation.from_matrix(pose[:3, :3]).as_quat())
-    placed = {"link": None, "xyz": tuple(pose[:3, 3]), "quat_xyzw": turn, "rpy": None}
+    placed = {"link": None, "tf": False, "xyz": tuple(pose[:3, 3]), "quat_xyzw": turn, "rpy": None}
     return source.model_copy(update={"transform": transform.model_copy(update=placed)})
 
 

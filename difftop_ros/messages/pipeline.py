@@ -73,7 +73,7 @@ def register(kind: str, observation: type[ObservationKind], decode: Decoder) -> 
 class ObservationPipeline:
     """Makes the contract's observations out of ROS messages (rclpy's or rosbags').
 
-    topics: topic -> ROS type of everything needed; inputs: key -> its topics, the stream first, then camera_info;
+    topics: topic -> ROS type of what frames are made of; inputs: key -> its topics, the stream first, then camera_info;
     spec: key -> (shape, dtype) of its frame; turns: the continuous joints' as counted so far; where: where the robot's
     frames were, which moving cameras need. Not thread-safe: one per thread.
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from difftop_ros.contract import Contract
 from difftop_ros.data.bags.check import MOST_DRIVERS, SAMPLES, Offer, sampled, wanted_topics
+from difftop_ros.data.bags.frames import FrameComparison
 from difftop_ros.data.bags.timing import Timing
 from difftop_ros.data.proposal.offer import COMMANDS, DESCRIPTION, SHOWN, TEXT, Shown
 from difftop_ros.messages.commands import ARRAY, JOINT_STATE
-from difftop_ros.messages.places.whereabouts import Whereabouts
+from difftop_ros.messages.places.whereabouts import Whereabouts, transform_topics
 from difftop_ros.messages.types import header_stamp, ros_types
 from difftop_ros.nodes.topics import TopicFollower
 
@@ -49,9 +50,13 @@ def listen(contract: Contract, seconds: float) -> Offer:
     timings = {topic: Timing() for topic in wanted}
     stamped = {t: hasattr(ros_types(k)(), "header") for t, k in wanted.items()}
     followed: deque[tuple[str, int, bytes]] = deque(maxlen=MOST_FOLLOWED)
-    follows = Whereabouts(contract).topics
+    frames, transforms = FrameComparison(contract), transform_topics(contract)
+    follows = {*Whereabouts(contract).topics, *frames.topics}
 
     def received(topic: str, raw: bytes, now_ns: int) -> None:
+        if topic in transforms:
+            followed.append((topic, now_ns, raw))
+            return
         _time(timings[topic], raw, now_ns, stamped[topic])
         if topic in follows:
             followed.append((topic, now_ns, raw))
@@ -61,7 +66,7 @@ def listen(contract: Contract, seconds: float) -> Offer:
             raws[topic].append((now_ns, raw))
 
     with _listener("difftop_contract_check") as (node, executor):
-        topics = TopicFollower(node, wanted, [], received)
+        topics = TopicFollower(node, wanted, list(follows & transforms.keys()), received)
         _spin(executor, topics, DISCOVERY_S, lambda: set(topics.types) >= set(wanted) - {contract.command.topic})
         _learn_time(node, executor, topics)
         for topic in wanted:  # what came before the clock was known does not count
@@ -73,10 +78,13 @@ def listen(contract: Contract, seconds: float) -> Offer:
     from rclpy.serialization import deserialize_message
 
     def message(topic: str, raw: bytes) -> Any:
-        return deserialize_message(raw, ros_types(wanted[topic]))
+        return deserialize_message(raw, ros_types({**wanted, **transforms}[topic]))
 
     samples = {topic: [(at, message(topic, raw)) for at, raw in found] for topic, found in raws.items()}
-    return Offer(kinds, timings, samples, [(topic, at, message(topic, raw)) for topic, at, raw in followed])
+    told = [(topic, at, message(topic, raw)) for topic, at, raw in followed]
+    for each in told:
+        frames.take(*each)
+    return Offer(kinds, timings, samples, told, frames)
 
 
 def overhear(seconds: float) -> Shown:

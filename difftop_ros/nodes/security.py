@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difftop_ros.contract import Contract
 from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.messages import ObservationPipeline
+from difftop_ros.messages.places.whereabouts import transforms_followed
 from difftop_ros.nodes.policy.parameters import NODE_NAME as POLICY
 from difftop_ros.nodes.recorder.parameters import NODE_NAME as RECORDER
 from difftop_ros.nodes.recorder.recorder import EPISODE_TOPIC, optional_topics
@@ -68,7 +69,7 @@ class Access:
 def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = ()) -> tuple[Access, ...]:
     """Of all nodes under `contract` in `namespace`. cameras: the simulation's, if it is to offer them all."""
     contract = contract.in_namespace(namespace)
-    observed = tuple(ObservationPipeline(contract).topics)
+    observed = (*ObservationPipeline(contract).topics, *transforms_followed(contract))
     success = contract.episode.success_topic
     every = tuple(cameras) or tuple(dict.fromkeys(contract.sim.cameras.values()))
     streams = plan_streams(contract, every, tuple(MESSAGE_TYPES), namespace) if every else ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,12 @@ from difftop_ros.contract import Contract, JointStateObs
 from difftop_ros.messages import ObservationError, StaleObservation
 from difftop_ros.messages.joints import joint_names, names_of, shared_topics, slot
 from difftop_ros.messages.pipeline import FUTURE_LIMIT_NS
-from difftop_ros.messages.places.whereabouts import followed
+from difftop_ros.messages.places.whereabouts import followed, transforms_followed
 from difftop_ros.messages.types import header_stamp
 
 MOST_BYTES = 256_000_000  # of one topic's history
+MOST_TRANSFORM_BYTES = 1_000_000
+MOST_TRANSFORMS, MOST_FIXED = 1024, 256  # messages of /tf and of /tf_static
 MOST_OTHERS = 16  # other publishers of a topic that are told apart
 SERVED_NS = 1_000_000_000  # after so long without the joints asked for, a message that lacks them is told
 WENT_BACK_NS = 1_000_000_000  # a stamp so far behind is a clock that began anew, not a message overtaken
@@ -91,6 +94,13 @@ class StreamBuffers:
         seen = {} if contract is None else dict(contract.observations)
         # Under which name, of which topic, messages are that tell where the robot was.
         self._followed = {self._name(k, seen[k].topic): seen[k].topic for k in (followed(contract) if contract else ())}
+        transforms = transforms_followed(contract) if contract else {}
+        fixed = contract.robot.tf_static if contract else ""
+        # What TF tells has no one stamp; it is kept in order of arrival, the fixed part beyond `clear`.
+        self._transforms: dict[str, deque[RawMessage]] = {
+            topic: deque(maxlen=MOST_FIXED if topic == fixed else MOST_TRANSFORMS) for topic in transforms
+        }
+        self._fixed, self._kinds = fixed, {**topics, **transforms}
         for obs in seen.values():
             for topic in obs.topics:
                 self._most[topic] = max(self._most.get(topic, 0.0), obs.max_mb * 1e6)
@@ -109,6 +119,12 @@ class StreamBuffers:
 
     def push(self, topic: str, raw: bytes, receive_ns: int) -> None:
         """Store one message; called from subscription callbacks. Then `listener`, if set, is told `receive_ns`."""
+        if topic in self._transforms and len(raw) <= MOST_TRANSFORM_BYTES:
+            with self._lock:
+                self._number += 1
+                self._transforms[topic].append(RawMessage(receive_ns, raw, self._kinds[topic], self._number))
+        if topic not in self.topics:
+            return
         fault, stamp = "", receive_ns
         most = self._most.get(topic, float("inf"))
         if len(raw) > most:
@@ -192,6 +208,8 @@ class StreamBuffers:
         with self._lock:
             for name in self._kept:
                 self._forget(name)
+            for topic in self._transforms.keys() - {self._fixed}:
+                self._transforms[topic].clear()
             self._faults.clear()
             for known in (self._serving, self._odd, self._others):
                 known.clear()
@@ -263,6 +281,7 @@ class StreamBuffers:
         times = tuple(now_ns - round((steps - 1 - i) * step_s * 1e9) for i in range(steps))
         with self._lock:
             told = tuple((topic, message) for name, topic in self._followed.items() for message in self._kept[name])
+            told += tuple((topic, message) for topic, kept in self._transforms.items() for message in kept)
             return Request(times, tuple(self._pick(time_ns) for time_ns in times), followed=told)
 
     def _pick(self, time_ns: int) -> dict[str, RawMessage]:

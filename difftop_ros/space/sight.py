@@ -46,7 +46,7 @@ class Sight:
                 )
             transform = getattr(observation, "transform", None)
             # A camera that moves also turns away: what it saw is remembered, whether or not the arm hides it now.
-            self._eye = None if transform is None or transform.link is not None else np.array(transform.xyz)
+            self._eye = None if transform is None or transform.link or transform.tf else np.array(transform.xyz)
             self._most_ms = options.max_age_ms or observation.max_age_ms
         self._radii = body.radii
         self.reset()

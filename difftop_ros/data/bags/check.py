@@ -5,6 +5,7 @@ Collecting the messages is done by those who call it; the same findings serve `c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract, JointStateObs, Observation
+from difftop_ros.data.bags.frames import FrameComparison
 from difftop_ros.data.bags.reader import Bag
 from difftop_ros.data.bags.timing import Timing, bag_timings
 from difftop_ros.data.bags.topics import topic_finding
@@ -20,7 +22,7 @@ from difftop_ros.messages.commands import command_to_array
 from difftop_ros.messages.errors import ObservationError
 from difftop_ros.messages.joints import names_of
 from difftop_ros.messages.pipeline import ObservationPipeline
-from difftop_ros.messages.places.whereabouts import Whereabouts
+from difftop_ros.messages.places.whereabouts import Whereabouts, transform_topics
 from difftop_ros.messages.types import message_stamp
 
 SAMPLES = 5  # messages of each topic, and of each driver's joints on it, that are decoded
@@ -41,13 +43,15 @@ class Finding:
 class Offer:
     """What is there: topic -> type, topic -> Timing, topic -> a few messages with the time each was received [ns].
 
-    followed: every message by which it is known where the robot was, as (topic, received [ns], message).
+    followed: every message by which it is known where the robot was, as (topic, received [ns], message); frames: has
+    heard all joint states and TF.
     """
 
     kinds: dict[str, str]
     timings: dict[str, Timing]
     samples: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     followed: list[tuple[str, int, Any]] = field(default_factory=list)
+    frames: FrameComparison | None = None
 
 
 def wanted_topics(contract: Contract) -> dict[str, str]:
@@ -65,21 +69,36 @@ def offer_of_bag(bag: Bag, contract: Contract) -> Offer:
     picks = {t: set(np.linspace(0, bag.topics[t].count - 1, SAMPLES).astype(int).tolist()) for t in usable}
     seen = dict.fromkeys(usable, -1)
     drivers: set[tuple[str, frozenset[str]]] = set()
-    follows = Whereabouts(contract).topics
-    for topic, received, raw in bag.messages(usable):
+    follows, frames = Whereabouts(contract).topics, FrameComparison(contract)
+    transforms = [topic for topic, kind in transform_topics(contract).items() if kinds.get(topic) == kind]
+    compares = frames.topics if transforms else ()
+    offer.frames = frames if transforms else None
+    for topic, received, raw in bag.messages([*usable, *(transforms if {*follows, *compares} & {*transforms} else [])]):
+        if topic in transforms:
+            with suppress(BagError):
+                _hear(offer, topic, received, bag.deserialize(raw, topic), follows, compares)
+            continue
         seen[topic] += 1
         driver = (topic, sampled(wanted[topic], raw))
         chosen = seen[topic] in picks[topic] or (driver not in drivers and len(drivers) < MOST_DRIVERS)
-        if not (chosen or topic in follows):
+        if not (chosen or topic in follows or topic in compares):
             continue
         with suppress(BagError):  # counted by ingest, whose verdict it is
             message = bag.deserialize(raw, topic)
             if chosen:
                 drivers.add(driver)
                 offer.samples.setdefault(topic, []).append((received, message))
-            if topic in follows:
-                offer.followed.append((topic, received, message))
+            _hear(offer, topic, received, message, follows, compares)
     return offer
+
+
+def _hear(
+    offer: Offer, topic: str, received: int, message: Any, follows: Collection[str], compares: Collection[str]
+) -> None:
+    if topic in follows:
+        offer.followed.append((topic, received, message))
+    if topic in compares and offer.frames is not None:
+        offer.frames.take(topic, received, message)
 
 
 def check(contract: Contract, offer: Offer, *, live: bool) -> list[Finding]:
@@ -95,6 +114,8 @@ def check(contract: Contract, offer: Offer, *, live: bool) -> list[Finding]:
     found: list[Finding] = []
     for key in contract.observations:
         found += _check_observation(contract, pipeline, key, offer, live)
+    told = None if offer.frames is None else offer.frames.finding()
+    found += [Finding(told[0], "tf", told[1])] if told else []
     return found + _check_command(contract, offer, live) + _check_success(contract, offer)
 
 

@@ -123,6 +123,15 @@ class Bag:
         except KeyError:
             return False
 
+    def require_headers(self, topics: Iterable[str]) -> None:
+        """Raises BagError naming a topic whose messages have no header, and so no time of their own."""
+        for topic in topics:
+            if self.lacks_header(topic):
+                raise BagError(
+                    f"messages on '{topic}' ({self.topics[topic].type}) have no header to take their time from; let "
+                    "their kind of observation say header = False, or set the contract's clock to 'receive'"
+                )
+
     def require(self, wanted: Mapping[str, str]) -> None:
         """Check that every topic -> type of `wanted` is there with messages. Raises BagError naming the first lack."""
         for topic, kind in wanted.items():

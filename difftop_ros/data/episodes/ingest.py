@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from difftop_ros.messages.commands import TRAJECTORY, command_to_array, way_poin
 from difftop_ros.messages.errors import ObservationError, StaleObservation
 from difftop_ros.messages.joints import next_to, shared_topics, slot
 from difftop_ros.messages.pipeline import Observation, ObservationPipeline
+from difftop_ros.messages.places.whereabouts import transforms_followed
 from difftop_ros.messages.types import HEADER_BYTES, header_stamp
 
 DAY_S = 86_400  # a longer silence is a clock that stepped, not steps that were left out
@@ -171,17 +173,13 @@ class _BagIngest:
         stamps: dict[str, list[int]] = {topic: [] for topic in [*self.pipeline.topics, command.topic]}
         actions: list[WayPoints] = []
         success: bool | None = None
-        for topic in stamps:
-            if topic not in unstamped and self.bag.lacks_header(topic):
-                raise BagError(
-                    f"messages on '{topic}' ({self.bag.topics[topic].type}) have no header to take their time from; "
-                    "let their kind of observation say header = False, or set the contract's clock to 'receive'"
-                )
+        self.bag.require_headers(stamps.keys() - unstamped)
         marks = self.contract.episode.success_topic
         if marks and self.bag.topics.get(marks) and self.bag.topics[marks].type != BOOL:
             raise BagError(f"success topic '{marks}' has type {self.bag.topics[marks].type}; expected {BOOL}")
         seen, zeros = dict.fromkeys(stamps, -1), dict.fromkeys(stamps, 0)
-        source = self.bag.messages({*stamps, *([marks] if marks else [])})
+        transforms = transforms_followed(self.contract)
+        source = self.bag.messages({*stamps, *transforms, *([marks] if marks else [])})
         stamps |= {name: [] for name in self._slots}
         took: dict[str, list[int]] = {name: [] for name in stamps}
         ordinals: dict[str, list[int]] = {name: [] for name in stamps}
@@ -189,10 +187,13 @@ class _BagIngest:
             if topic == marks:
                 success = self._mark(raw, topic, success)
                 continue
+            if topic in transforms:
+                with suppress(BagError):  # what it ought to have told is missed where it is needed
+                    self.pipeline.follow(topic, received, self.bag.deserialize(raw, topic))
+                continue
             seen[topic] += 1
             at = f"(at {(received - self._begin.setdefault(topic, received)) / 1e9:.1f} s)"
-            commanded = topic == command.topic
-            stamp = received
+            commanded, stamp = topic == command.topic, received
             if topic not in unstamped:
                 if len(raw) >= HEADER_BYTES:
                     stamp = header_stamp(raw)

@@ -15,6 +15,7 @@ from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.messages import ObservationPipeline, markers
 from difftop_ros.messages.commands import array_to_command, trajectory
 from difftop_ros.messages.joints import names_of
+from difftop_ros.messages.places.whereabouts import transforms_followed
 from difftop_ros.msg import Plan, SolverStatus
 from difftop_ros.nodes.delivery import PATIENCE_S, deliver
 from difftop_ros.nodes.topics import message_class
@@ -25,6 +26,8 @@ from difftop_ros.runtime.streams import StreamBuffers
 
 SENSOR_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TRANSFORMS_QOS = QoSProfile(depth=500, reliability=ReliabilityPolicy.BEST_EFFORT)
+FIXED_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 JOINT_STATE = "sensor_msgs/msg/JointState"
 MATCHED_S = 1.0  # that activation waits, at most, until every subscriber of the command is found
 FLAG_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -144,6 +147,11 @@ class Connections:
             for topic, kind in topics.items()
             if topic not in streams
         ]
+        for topic, kind in transforms_followed(contract).items():
+            # Many publishers send their parts at once; what is fixed is kept for late comers.
+            for qos in (TRANSFORMS_QOS, *([FIXED_QOS] if topic == contract.robot.tf_static else [])):
+                inlet = Inlet(topic, self.streams, source, None)
+                self._subscriptions.append(node.create_subscription(message_class(kind), topic, inlet, qos, raw=True))
         if isinstance(source, SimTime):
             self._subscriptions.append(node.create_subscription(Clock, "/clock", ClockInlet(source), SENSOR_QOS))
         self.success = SuccessInlet(source)

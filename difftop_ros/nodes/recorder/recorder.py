@@ -17,6 +17,7 @@ from difftop_ros.data.bags.topics import INTERVENTION_TOPIC
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.messages.images import PICTURES
 from difftop_ros.messages.pipeline import ObservationPipeline
+from difftop_ros.messages.places.whereabouts import transforms_followed
 
 EPISODE_TOPIC = "sim/episode"
 
@@ -169,8 +170,10 @@ def summary(bag: EpisodeBag) -> str:
 
 def optional_topics(contract: Contract) -> list[str]:
     """Topics that are recorded when they are there: camera infos, fixed transforms, the success mark."""
-    success = contract.episode.success_topic
-    return [*_camera_infos(contract), "/tf_static", *([success] if success else [])]
+    success, robot = contract.episode.success_topic, contract.robot
+    # What moves is told by TF for whom it places clouds, and is compared with the robot's model.
+    moving = [robot.tf] if robot.description or transforms_followed(contract) else []
+    return [*_camera_infos(contract), robot.tf_static, *moving, *([success] if success else [])]
 
 
 def _camera_infos(contract: Contract) -> list[str]:

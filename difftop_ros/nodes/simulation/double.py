@@ -54,6 +54,8 @@ class RobotDouble:
         seen, made = desk(values["width"], values["height"]), dict[str, tuple[Any, bytes]]()
         self._joint_topics: dict[str, Any] = {}
         for key, obs in contract.observations.items():
+            if obs.kind == "tool_pose":  # made of the joint states on its topic
+                continue
             publisher = node.create_publisher(ros_types(obs.type), obs.topic, newest)
             if obs.kind == "joint_state":
                 self._joint_topics[obs.topic] = publisher

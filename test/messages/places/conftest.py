@@ -25,6 +25,7 @@ from difftop_ros.sim.mujoco.panda import PandaWorld
 
 ROOT = Path(__file__).parents[3]
 MS = 1_000_000
+TF = "tf2_msgs/msg/TFMessage"
 JOINTS, COMMANDS = "sensor_msgs/msg/JointState", "sensor_msgs/msg/JointState"
 # Of the camera 'wrist' in models/panda_table/panda.xml, as an optical frame: x right, y down, z ahead.
 X, Y = np.array([0.0, 1.0, 0.0]), -np.array([0.96891, 0.0, 0.24740]) / np.hypot(0.96891, 0.24740)
@@ -51,24 +52,60 @@ def moving_contract(**more: Any) -> dict[str, Any]:
 
 @dataclass
 class Waved:
-    """messages: (topic, type, stamp [ns], message) in order; cameras and tools: their poses by the stamps of clouds."""
+    """messages: (topic, type, stamp [ns], message) in order; cameras and tools: their poses by the stamps of clouds.
+
+    transforms: what robot_state_publisher would send beside them.
+    """
 
     messages: list[tuple[str, str, int, Any]] = field(default_factory=list)
+    transforms: list[tuple[str, str, int, Any]] = field(default_factory=list)
     cameras: dict[int, np.ndarray] = field(default_factory=dict)
     tools: dict[int, np.ndarray] = field(default_factory=dict)
     cube: np.ndarray = field(default_factory=lambda: np.zeros(3))
     speed: float = 0.0
 
-    def write(self, folder: Path, contract: Contract) -> Path:
+    def write(self, folder: Path, transforms: bool = False) -> Path:
         """As a bag, with a command at each joint state."""
+        messages = sorted([*self.messages, *(self.transforms if transforms else [])], key=lambda entry: entry[2])
         store = get_typestore(Stores.ROS2_JAZZY)
         with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             channels: dict[str, Any] = {}
-            for topic, kind, stamp, message in self.messages:
+            for topic, kind, stamp, message in messages:
                 if topic not in channels:
                     channels[topic] = writer.add_connection(topic, kind, typestore=store)
                 writer.write(channels[topic], stamp, bytes(store.serialize_cdr(message, kind)))
         return folder
+
+
+def transform(parent: str, child: str, stamp_ns: int, xyz: np.ndarray, quat_xyzw: np.ndarray) -> Any:
+    """geometry_msgs/msg/TransformStamped."""
+    told = types("geometry_msgs/msg/TransformStamped")()
+    told.header.frame_id, told.child_frame_id = parent, child
+    told.header.stamp.sec, told.header.stamp.nanosec = divmod(stamp_ns, 1000 * MS)
+    told.transform.translation.x, told.transform.translation.y, told.transform.translation.z = map(float, xyz)
+    turn = told.transform.rotation
+    turn.x, turn.y, turn.z, turn.w = map(float, quat_xyzw)
+    return told
+
+
+def tf_message(*told: Any) -> Any:
+    """tf2_msgs/msg/TFMessage."""
+    message = types("tf2_msgs/msg/TFMessage")()
+    message.transforms = list(told)
+    return message
+
+
+def _links(world: PandaWorld, stamp_ns: int) -> Any:
+    """Every link of the arm on the one it hangs on."""
+    model, data, told = world.model, world.data, []
+    for body in range(1, model.nbody):
+        name, parent = model.body(body).name, int(model.body_parentid[body])
+        if name.startswith("panda"):
+            turn = data.xmat[parent].reshape(3, 3).T
+            own = Rotation.from_matrix(turn @ data.xmat[body].reshape(3, 3)).as_quat()
+            place = turn @ (data.xpos[body] - data.xpos[parent])
+            told.append(transform(model.body(parent).name, name, stamp_ns, place, own))
+    return tf_message(*told)
 
 
 def _tool(world: PandaWorld) -> np.ndarray:
@@ -84,6 +121,8 @@ def waved() -> Waved:
     world, found, stamp0 = PandaWorld("lift", width=80, height=60, seed=3), Waved(), 100_000
     info = images.camera_info(types, world.intrinsics("wrist"), 80, 60, 0.0, "wrist_optical_frame")
     home, places = world.joint_state()[0], []
+    mount = transform("panda_hand", "wrist_optical_frame", 0, np.array(MOUNT["xyz"]), np.array(MOUNT["quat_xyzw"]))
+    found.transforms.append(("/tf_static", TF, stamp0 * MS, tf_message(mount)))
     for ms in range(0, 2000, 2):
         wave = 0.35 * np.sin(2 * np.pi * ms / 1000)
         target = home + wave * np.array([1.0, 0.3, -0.6, 0.4, 0.5, 0.6, 1.0, 0.0])
@@ -93,6 +132,7 @@ def waved() -> Waved:
             found.messages.append(("/joint_command", COMMANDS, (stamp0 + ms) * MS + 1, sent))
             state = joint_state(types, world.joint_names, now, *world.joint_state())
             found.messages.append(("/joint_states", JOINTS, (stamp0 + ms) * MS, state))
+            found.transforms.append(("/tf", TF, (stamp0 + ms) * MS, _links(world, (stamp0 + ms) * MS)))
             places.append(_tool(world)[:3, 3])
         if ms % 70 == 8 and ms % 20:
             now, at = (stamp0 + ms) / 1e3, (stamp0 + ms) * MS

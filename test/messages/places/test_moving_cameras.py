@@ -48,7 +48,7 @@ def test_the_table_stays_where_it_is_while_the_arm_moves(waved: Waved, made: Mak
     contract = made()
     assert waved.speed > 0.4  # [m/s]: within 8 ms the camera goes 3 mm
     data = tmp_path / "data"
-    report = ingest([waved.write(tmp_path / "bag", contract)], contract, data)
+    report = ingest([waved.write(tmp_path / "bag")], contract, data)
     assert report.episodes == 1 and not report.bags[0].undecodable
     episode = EpisodeDataset(data, include_failures=True)[0]
     for key in ("cloud", "depth"):
@@ -82,7 +82,7 @@ def test_points_are_where_the_simulated_camera_was(waved: Waved, made: Make) -> 
 
 def test_live_gives_the_frames_of_the_bag(waved: Waved, made: Make, tmp_path: Path) -> None:
     contract = made().in_namespace("/")
-    ingest([waved.write(tmp_path / "bag", contract)], contract, tmp_path / "data")
+    ingest([waved.write(tmp_path / "bag")], contract, tmp_path / "data")
     stored = EpisodeDataset(tmp_path / "data", include_failures=True)[0]
     buffers = StreamBuffers(ObservationPipeline(contract).topics, contract.unstamped, 0.35, contract)
     worker = PolicyWorker(None, contract, lambda raw, kind: STORE.deserialize_cdr(raw, kind))
@@ -203,7 +203,7 @@ def test_a_model_that_changes_makes_another_dataset(made: Make, tmp_path: Path) 
 
 def test_check_decodes_moving_clouds_of_a_bag(waved: Waved, made: Make, tmp_path: Path) -> None:
     contract = made()
-    with open_bag(waved.write(tmp_path / "bag", contract)) as bag:
+    with open_bag(waved.write(tmp_path / "bag")) as bag:
         found = check(contract, offer_of_bag(bag, contract), live=False)
     assert {finding.subject: finding.level for finding in found if finding.subject in ("cloud", "depth")} == {
         "cloud": "ok", "depth": "ok",

@@ -45,7 +45,7 @@ def contract(made: Make) -> Contract:
 
 
 def test_a_bag_has_the_tools_pose_and_what_it_sees(waved: Waved, contract: Contract, tmp_path: Path) -> None:
-    ingest([waved.write(tmp_path / "bag", contract)], contract, tmp_path / "data")
+    ingest([waved.write(tmp_path / "bag")], contract, tmp_path / "data")
     episode = EpisodeDataset(tmp_path / "data", include_failures=True)[0]
     assert episode["tool"].shape[1:] == (9,) and episode["point"].shape[1:] == (3,)
     assert not np.allclose(episode["tool"][:], episode["elbow"][:], atol=0.1)
@@ -73,7 +73,7 @@ def test_a_bag_has_the_tools_pose_and_what_it_sees(waved: Waved, contract: Contr
 
 def test_live_gives_the_frames_of_the_bag(waved: Waved, contract: Contract, tmp_path: Path) -> None:
     contract = contract.in_namespace("/")
-    ingest([waved.write(tmp_path / "bag", contract)], contract, tmp_path / "data")
+    ingest([waved.write(tmp_path / "bag")], contract, tmp_path / "data")
     stored = EpisodeDataset(tmp_path / "data", include_failures=True)[0]
     buffers = StreamBuffers(ObservationPipeline(contract).topics, contract.unstamped, 0.35, contract)
     worker = PolicyWorker(None, contract, lambda raw, kind: STORE.deserialize_cdr(raw, kind))
