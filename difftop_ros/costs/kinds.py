@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from difftop_ros.contract import Contract
 from difftop_ros.contract.base import Section, Vector3
+from difftop_ros.contract.shapes import AnyShape, Box
 from difftop_ros.contract.surroundings import Surroundings
 from difftop_ros.costs.collision import Collision
 from difftop_ros.costs.field import Grid
@@ -23,6 +25,9 @@ from difftop_ros.costs.motion import JointSpeed, ToolHeight, ToolTilt
 from difftop_ros.costs.shapes import Shapes
 from difftop_ros.costs.smoothness import Smoothness
 from difftop_ros.costs.term import CostTerm
+from difftop_ros.costs.terms.joints import Jerk, JointAcceleration, NearPlan
+from difftop_ros.costs.terms.self_collision import SelfCollision
+from difftop_ros.costs.terms.tool import ToolRegion, ToolSpeed
 from difftop_ros.errors import UserError
 from difftop_ros.space import body_of
 from difftop_ros.space.sight import Sight
@@ -134,7 +139,100 @@ class ToolTiltOptions(CostOptions):
         return ToolTilt(making.robot, making.tool, self.most, self.axis, self.weight)
 
 
+class SelfCollisionOptions(CostOptions):
+    """The robot's spheres stay clear of each other."""
+
+    kind = "self_collision"
+    weight: float = Field(3.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
+    margin: float = Field(0.01, ge=1e-4, le=0.2, description="distance from which on it costs [m]")
+    rest: tuple[float, ...] | None = Field(
+        None, description="commands of a pose in which nothing touches; the middle of the limits if left out"
+    )
+
+    def make(self, making: Making) -> SelfCollision:
+        """See CostOptions."""
+        low, high = (np.array(side) for side in making.contract.command.bounds())
+        names = making.contract.command.joint_names
+        rest = (low + high) / 2 if self.rest is None else np.array(self.rest)
+        if rest.shape != low.shape:
+            raise UserError(f"rest has {len(rest)} numbers; expected {len(names)}, one for each of {names}")
+        if making.robot.body.spheres is None:
+            raise UserError(making.robot.body.lacks_spheres)
+        try:
+            return SelfCollision(making.robot, rest.tolist(), margin=self.margin, weight=self.weight)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+class ToolSpeedOptions(CostOptions):
+    """The tool's point goes no faster than a limit."""
+
+    kind = "tool_speed"
+    most: float = Field(0.25, ge=1e-3, le=1e2, description="largest speed [m/s]")
+
+    def make(self, making: Making) -> ToolSpeed:
+        """See CostOptions."""
+        return ToolSpeed(making.robot, making.tool, self.most, making.contract.rate_hz, self.weight)
+
+
+class ToolRegionOptions(CostOptions):
+    """The tool's point stays inside a box and outside shapes."""
+
+    kind = "tool_region"
+    keep_in: Box | None = Field(None, description="box to stay in")
+    keep_out: tuple[AnyShape, ...] = Field((), max_length=64, description="shapes to stay out of")
+    margin: float = Field(0.0, ge=0, le=1, description="by which shapes count as larger and the box as smaller [m]")
+
+    def make(self, making: Making) -> ToolRegion:
+        """See CostOptions."""
+        try:
+            return ToolRegion(making.robot, making.tool, self.keep_in, self.keep_out, self.margin, self.weight)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+class JointAccelerationOptions(CostOptions):
+    """Joints accelerate less than a share of their limits."""
+
+    kind = "joint_acceleration"
+    share: float = Field(0.5, ge=1e-3, le=1, description="of the contract's acceleration limits")
+
+    def make(self, making: Making) -> JointAcceleration:
+        """See CostOptions."""
+        joints = making.contract.command.joints
+        limits = [float("inf") if joint.acceleration is None else self.share * joint.acceleration for joint in joints]
+        if not np.isfinite(limits).any():
+            raise UserError("no joint of the contract has an acceleration limit; give command.joints 'acceleration'")
+        return JointAcceleration(limits, making.contract.rate_hz, self.weight)
+
+
+class JerkOptions(CostOptions):
+    """The plan's jerk, squared."""
+
+    kind = "jerk"
+    weight: float = Field(1e-6, ge=0, le=1e9, description="per (unit / s^3)^2, of the mean over the plan")
+
+    def make(self, making: Making) -> Jerk:
+        """See CostOptions."""
+        return Jerk(making.contract.rate_hz, self.weight)
+
+
+class NearPlanOptions(CostOptions):
+    """The plan stays near the one in force, as far as that goes on."""
+
+    kind = "near_plan"
+    weight: float = Field(1.0, ge=0, le=1e9, description="per (step at top speed)^2, beside the solve's tether")
+
+    def make(self, making: Making) -> NearPlan:
+        """See CostOptions."""
+        contract = making.contract
+        return NearPlan([joint.velocity / contract.rate_hz for joint in contract.command.joints], self.weight)
+
+
 OURS: dict[str, type[CostOptions]] = {
     options.kind: options
-    for options in (CollisionOptions, SmoothnessOptions, JointSpeedOptions, ToolHeightOptions, ToolTiltOptions)
-}
+    for options in (
+        CollisionOptions, SelfCollisionOptions, ToolHeightOptions, ToolTiltOptions, ToolSpeedOptions, ToolRegionOptions,
+        JointSpeedOptions, JointAccelerationOptions, SmoothnessOptions, JerkOptions, NearPlanOptions,
+    )
+}  # fmt: skip

@@ -21,6 +21,7 @@ from difftop_ros.costs.keep import Kept
 from difftop_ros.costs.kinds import CollisionOptions
 from difftop_ros.costs.load import Costs
 from difftop_ros.costs.solve import CostsFailed, SecondSolve
+from difftop_ros.costs.terms.joints import NearPlan
 from difftop_ros.costs.watched import Watched
 from difftop_ros.errors import UserError
 from difftop_ros.plan_result import PlanResult
@@ -44,6 +45,9 @@ class WithCosts:
                 f"costs need position commands, and command.mode is {self.contract.command.mode!r}; leave the costs out"
             )
         self._rows = self.contract.measured
+        for term in costs.terms.values():
+            if isinstance(term, NearPlan):
+                term.reset(getattr(policy, "horizon", 1))
         self.second = SecondSolve(costs, self.contract)
         self._watched = [
             Watched(term, options, self.contract)
@@ -107,6 +111,8 @@ class WithCosts:
         for term in self.costs.terms.values():
             if hasattr(term, "position"):
                 term.position = position
+            if isinstance(term, NearPlan):
+                term.take(None if warm_start is None else torch.from_numpy(warm_start).float())
         shown = dict(obs)
         for watched in self._watched:
             watched.refuse_inside(position)
