@@ -2,7 +2,8 @@
 
 One distance over everything drowns what is wrong with one sensor among all that is right. So each aspect of each stream
 has a distance of its own, and the largest counts. Where joints are read, it is also asked whether what the cameras see
-goes with them: a camera that was moved shows nothing that by itself would be new.
+goes with them: a camera that was moved shows nothing that by itself would be new. Beside the streams there may be PLAN:
+what the plan costs by the learned cost, which is low where training has been.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from difftop_ros.files import whole
 from difftop_ros.novelty.reference import Foretelling, Reference, from_tensors, tensors_of
 from difftop_ros.novelty.statistics import FORETOLD, aspects
 
+PLAN = "plan"  # stands among the streams, of kind 'plan'
 _FOLDS = 5
 _QUANTILE = 0.99
 _MOST_BYTES = 16 << 20
@@ -54,15 +56,17 @@ class Novelty:
         self._kinds, self._references, self._foretelling = dict(kinds), dict(references), dict(foretelling)
 
     def score(self, frames: Frames) -> Score:
-        """Of finite frames; the largest of all distances, and where it is."""
-        values = self._compared(_measured(self._kinds, [frames]))
-        found = {name: float(reference.distance(values[name])[0]) for name, reference in self._references.items()}
+        """Of finite frames, PLAN's where there is one; the largest of all distances, and where it is."""
+        kinds = {key: kind for key, kind in self._kinds.items() if key != PLAN or key in frames}
+        values = self._compared(_measured(kinds, [frames]))
+        found = {name: float(self._references[name].distance(value)[0]) for name, value in values.items()
+                 if name in self._references}  # fmt: skip
         worst = max(found, key=found.__getitem__)
         return Score(found[worst], worst)
 
     @staticmethod
     def fit(kinds: Mapping[str, str], frames: Iterable[Frames], episode: np.ndarray) -> Novelty:
-        """From the frames of training; kinds: 'vector', 'cloud' or 'image' by stream; episode (N,): which each is of.
+        """From the frames of training; kinds: those of `aspects` by stream; episode (N,): which each is of.
 
         In five folds each episode is held out once; the distances of what was held out give the units. Raises
         NoveltyError for fewer than two episodes.
@@ -100,7 +104,7 @@ class Novelty:
 
     @staticmethod
     def load(path: Path, kinds: Mapping[str, str], blank: Frames) -> Novelty:
-        """Read what `save` wrote; it must be able to score `blank`. Raises NoveltyError."""
+        """Read what `save` wrote; it must be able to score `blank`, of the streams. Raises NoveltyError."""
         remedy = "delete it, then 'difftop model sign' and 'difftop model calibrate' the folder"
         try:
             if path.stat().st_size > _MOST_BYTES:
@@ -112,6 +116,8 @@ class Novelty:
         if broken:
             raise NoveltyError(f"{path} has values that are not finite in {broken[:3]}; {remedy}")
         names = {name.rpartition(".")[0] for name in tensors}
+        if any(name.startswith(f"{PLAN} ") for name in names):
+            kinds, blank = {**kinds, PLAN: PLAN}, {**blank, PLAN: np.zeros(1)}
         told = {name for name in names if name.startswith(_FORETELLING)}
         measured = _measured(kinds, [blank])
         try:

@@ -18,12 +18,12 @@ FORETOLD = ("place", "brightness")  # aspects that joint positions foretell: whe
 
 
 def aspects(kind: str, frame: np.ndarray) -> dict[str, np.ndarray]:
-    """Aspect -> float64 (d,) of one frame: 'vector' (n,), 'cloud' (N, 3 | 6) xyz [m] and colour 0..1, 'image' uint8.
+    """Aspect -> float64 (d,) of a frame: 'vector' (n,), 'cloud' (N, 3 | 6) xyz [m], colour 0..1, 'image' uint8, 'plan'.
 
     vector: values. cloud: place (mean of the upper half and quarter, where the arm is rather than what it handles),
     spread (mean and deviation of all), extent (smallest and largest), surface (distances to the nearest neighbour),
     colours. image (H, W, C), 2 x 2 at least: brightness and contrast on a grid of 4 x 4 cells, colours (of all of it,
-    with the mean gradient).
+    with the mean gradient). plan (1,): cost, of a solved plan.
     """
     return _ASPECTS[kind](frame)
 
@@ -80,4 +80,8 @@ def _image(frame: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-_ASPECTS = {"vector": _vector, "cloud": _cloud, "image": _image}
+def _plan(frame: np.ndarray) -> dict[str, np.ndarray]:
+    return {"cost": frame.astype(np.float64)}
+
+
+_ASPECTS = {"vector": _vector, "cloud": _cloud, "image": _image, "plan": _plan}

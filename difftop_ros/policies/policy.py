@@ -17,13 +17,14 @@ from difftop_ros.contract import Contract, load_contract
 from difftop_ros.costs import CostTerm, InUnits
 from difftop_ros.files import whole, write_whole
 from difftop_ros.manifest import sign, verify
-from difftop_ros.novelty import Novelty, Score
+from difftop_ros.novelty import PLAN, Novelty, Score
 from difftop_ros.plain_yaml import read_yaml
 from difftop_ros.plan_result import PlanResult
 from difftop_ros.policies.config import PolicyConfig, PolicyError
 from difftop_ros.policies.decoder import Added, Noise
 from difftop_ros.policies.net import ActingNet, make_acting_net
 from difftop_ros.policies.normalisation import observation_spec
+from difftop_ros.trajopt import Status
 
 WEIGHTS, CONFIG, CONTRACT, NOVELTY = "model.safetensors", "config.yaml", "contract.yaml", "novelty.safetensors"
 ROUNDING = 1e-6  # share of a joint's range
@@ -76,7 +77,6 @@ class Policy:
         start = time.perf_counter()
         with torch.no_grad():
             tensors = {key: self._tensor(key, obs) for key in self._spec}
-            novelty = self.novelty.score({key: obs[key][-1] for key in self._spec}) if self.novelty else UNKNOWN
             origin = self.net.scaler.origin(tensors)
             added = self._added(terms, origin)
             encoding = self.net.encode(tensors)
@@ -91,6 +91,11 @@ class Policy:
             if continues and warm_start is not None:
                 actions[:committed] = warm_start[:committed]  # as they were: scaled they may have left the box
             outside = self._outside(origin)
+        seen = {key: obs[key][-1] for key in self._spec}
+        ended = status not in (Status.DEADLINE, Status.NONFINITE)
+        if self.net.solves and ended and not terms and iterations is None:  # as the costs of training's plans are
+            seen[PLAN] = solution.final_cost.double().cpu().numpy()
+        novelty = self.novelty.score(seen) if self.novelty else UNKNOWN
         low, high = (np.asarray(bound) for bound in self.contract.command.bounds())
         done = time.perf_counter()
         return PlanResult(
@@ -108,6 +113,19 @@ class Policy:
             novelty=novelty.value,
             novelty_of=novelty.of,
         )
+
+    def plan_costs(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the plans for obs[key] (B, obs_steps, ...) cost by the learned cost (B,), where the policy has one.
+
+        Raises PolicyError as `act` does, and for a policy that optimises nothing.
+        """
+        if not self.net.solves:
+            raise PolicyError(f"policy {self.config.policy!r} optimises nothing, so its plans have no costs")
+        with torch.no_grad():
+            tensors = {key: torch.as_tensor(obs[key], device=self.device) for key in self._spec}
+            origin = self.net.scaler.origin(tensors)
+            solution = self.net.plan(self.net.encode(tensors), origin, noise=Noise(self.noise_seed))
+        return solution.final_cost.double().cpu().numpy()
 
     def _outside(self, origin: Tensor) -> float:
         """How far what the networks asked for lies outside the contract's bounds: largest share of a joint's range."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,23 @@ def test_a_trained_policy_tells_its_demonstrations_from_others(folder: Path, epi
         assert result.novelty > 1.5 and result.novelty_of.startswith("cloud")
         past = {**frames, "cloud": np.stack([nothing["cloud"][0], frames["cloud"][1]])}
         assert policy.act(past).novelty < 1, "the older frame was judged when it was new"
+
+
+def test_a_plan_that_costs_more_than_trainings_is_novel(
+    folder: Path, episodes: EpisodeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load_policy(folder)
+    obs = WindowDataset(episodes, 2, policy.horizon)[9]["obs"]
+    usual, solve = policy.act(obs), policy.net.plan
+
+    def dear(*words: Any, **named: Any) -> Any:
+        solution = solve(*words, **named)
+        return replace(solution, final_cost=solution.final_cost + 100)
+
+    monkeypatch.setattr(policy.net, "plan", dear)
+    found = policy.act(obs)
+    assert found.novelty > 4 > 1 > usual.novelty and found.novelty_of == "plan cost"
+    assert policy.act(obs, iterations=0).novelty == usual.novelty, "no solve of training's"
 
 
 def test_a_policy_from_before_is_calibrated(

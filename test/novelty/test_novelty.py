@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from difftop_ros.novelty import Novelty, NoveltyError, aspects
+from difftop_ros.novelty import PLAN, Novelty, NoveltyError, aspects
 
 KINDS = {"joints": "vector", "cloud": "cloud", "camera": "image"}
 Frame = dict[str, np.ndarray]
@@ -144,6 +144,20 @@ def test_what_is_no_file_of_ours_is_refused(unseen: list[Frame], tmp_path: Path)
 def test_one_episode_is_not_enough() -> None:
     with pytest.raises(NoveltyError, match="two or more"):
         Novelty.fit(KINDS, *demonstrations(1, 0))
+
+
+def test_what_a_plan_costs_counts_where_it_is_known(unseen: list[Frame], tmp_path: Path) -> None:
+    frames, owner = demonstrations(40, 0)
+    costs = np.random.default_rng(2).gamma(4.0, 0.01, (len(frames), 1))
+    kinds = {**KINDS, PLAN: PLAN}
+    fitted = Novelty.fit(kinds, ({**frame, PLAN: cost} for frame, cost in zip(frames, costs, strict=True)), owner)
+    fitted.save(tmp_path / "novelty.safetensors")
+    read = Novelty.load(tmp_path / "novelty.safetensors", KINDS, unseen[0])
+    for novelty in (fitted, read):
+        usual = [novelty.score(frame).value for frame in unseen]
+        assert [novelty.score({**frame, PLAN: costs[7]}).value for frame in unseen] == usual
+        dear = novelty.score({**unseen[0], PLAN: np.array([1.0])})
+        assert dear.of == "plan cost" and dear.value > 4
 
 
 @pytest.mark.parametrize(

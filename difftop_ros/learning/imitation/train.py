@@ -88,7 +88,8 @@ def train(
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
     with restoring(checkpoint):
         net.load_state_dict(_averaged_weights(checkpoint))
-    policy = Policy(net, episodes.contract, target, fit_novelty(episodes) if len(episodes) > 1 else None)
+    policy = Policy(net, episodes.contract, target)
+    policy.novelty = fit_novelty(episodes, policy) if len(episodes) > 1 else None
     policy.save(out)
     return policy
 
