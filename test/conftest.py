@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from difftop_ros.nodes.children import domain_is_free
 from difftop_ros.nodes.environment import clean_shared_memory, ros_environment
+from tools.patience import patience
 
 DOMAINS = range(1, 101)  # above 101 the ports of a domain reach into Linux's ephemeral range
 
@@ -97,7 +98,7 @@ class Spawned:
 
     def wait_for(self, text: str, timeout: float = 30.0) -> None:
         """Waits until `text` appears in the output; fails with the output when it does not or the process ends."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while text not in self.output():
             ended = self.popen.poll()
             if ended is not None and text not in self.output():
@@ -109,7 +110,7 @@ class Spawned:
     def wait(self, timeout: float = 30.0) -> int:
         """Waits for the process to end by itself; returns its exit code, fails with its output on time out."""
         try:
-            return self.popen.wait(timeout)
+            return self.popen.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             pytest.fail(f"{self.command} did not end within {timeout} s:\n{self.output()}")
 
@@ -120,12 +121,12 @@ class Spawned:
 
     def stop(self) -> None:
         """Ends the process and everything it started: SIGINT, then SIGTERM, then SIGKILL, each with a bounded wait."""
-        for number, patience in ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+        for number, most in ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
             if self.popen.poll() is not None:
                 break
             self._signal(number)
             try:
-                self.popen.wait(patience)
+                self.popen.wait(patience(most))
             except subprocess.TimeoutExpired:
                 continue
         self._signal(signal.SIGKILL)  # grandchildren that ignored the polite ones

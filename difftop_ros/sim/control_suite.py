@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from difftop_ros.sim.errors import SimError
-from difftop_ros.sim.mujoco.gl import choose_backend
+from difftop_ros.sim.mujoco.gl import choose_backend, wake_display
 
 # Control steps per action, as PlaNet (arXiv 1811.04551) and its successors have them; 4 where they have none.
 ACTION_REPEATS = {"cartpole": 8, "finger": 2, "walker": 2}
@@ -125,15 +125,19 @@ class ControlSuiteEnv(gymnasium.Env[Any, np.ndarray]):
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """A picture, uint8 (240, 320, 3); None without render_mode."""
-        return None if self.render_mode is None else self._env.physics.render(240, 320, camera_id=0)
+        return None if self.render_mode is None else self._drawn(240, 320)
 
     def close(self) -> None:
         """Frees the physics and its renderer."""
         self._env.close()
 
+    def _drawn(self, height: int, width: int) -> np.ndarray:
+        wake_display()
+        return self._env.physics.render(height, width, camera_id=0)
+
     def _observation(self, found: Any) -> dict[str, np.ndarray]:
         if not self._pixels:
             return {"state": np.concatenate([np.ravel(part) for part in found.values()]).astype(np.float32)}
-        picture = self._env.physics.render(PICTURE, PICTURE, camera_id=0)
+        picture = self._drawn(PICTURE, PICTURE)
         self._pictures = ([*self._pictures, picture] if self._pictures else [picture] * STACKED)[-STACKED:]
         return {"pixels": np.concatenate(self._pictures, axis=2)}

@@ -21,6 +21,7 @@ from difftop_ros.errors import UserError
 from difftop_ros.nodes.children import DOMAINS, Child, free_domain
 from difftop_ros.nodes.shared_memory import SHM, mapped_names
 from difftop_ros.paths import share_path
+from tools.patience import patience
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_interrupted_it_leaves_nothing_behind(demo: Any) -> None:
 def test_terminated_while_starting_it_leaves_nothing_behind(demo: Any, tmp_path: Path) -> None:
     process = demo("--episodes", 50)
     simulation = tmp_path / "out" / "simulation.log"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while not (simulation.exists() and "ready" in simulation.read_text()):
         assert time.monotonic() < deadline, process.output()
         time.sleep(0.02)
@@ -175,7 +176,7 @@ def test_a_child_takes_its_children_with_it(tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     child = Child("stubborn", "stubborn", [], tmp_path / "log", {**os.environ, "PYTHONPATH": str(tmp_path)})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while not child.log.read_text().strip():
         assert time.monotonic() < deadline
         time.sleep(0.02)

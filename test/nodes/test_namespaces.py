@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tools.patience import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 POLICY, BRIDGE = "difftop_ros.nodes.policy.node", "difftop_ros.nodes.simulation.bridge.node"
 
@@ -36,7 +38,7 @@ class Listener:
 
     def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Spins until `condition()`; fails naming what was awaited."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + patience(timeout_s)
         while not condition():
             if time.monotonic() > end:
                 pytest.fail(f"waited {timeout_s:g} s for {what}; heard { {t: len(m) for t, m in self.heard.items()} }")

@@ -14,6 +14,7 @@ import yaml
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.data import EpisodeDataset, find_bags, ingest, open_bag
 from difftop_ros.messages.pipeline import ObservationPipeline
+from tools.patience import patience
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,7 +91,7 @@ def receive_all(context: Any, spawn: Any, bag_path: Path, contract: Contract) ->
     executor.add_node(node)
     got: list[tuple[str, bytes]] = []
     follower = TopicFollower(node, topics, [], lambda topic, raw, _: got.append((topic, raw)))
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + patience(40)
     while len(got) < sum(expected.values()):
         assert time.monotonic() < deadline, f"{len(got)} of {sum(expected.values())} messages came: {player.output()}"
         if len(follower.types) < len(topics):

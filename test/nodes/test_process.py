@@ -13,7 +13,7 @@ import pytest
 
 from difftop_ros.signals import ENDING
 
-NODES = ("policy.node", "recorder.node", "trainer.node", "simulation.mujoco.node")
+NODES = ("policy.node", "recorder.node", "trainer.node", "simulation.bridge.node")
 
 
 @pytest.mark.parametrize("node", NODES)

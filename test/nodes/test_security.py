@@ -15,6 +15,7 @@ from difftop_ros.contract import load_contract, parse_contract
 from difftop_ros.nodes.security import accesses, full_name, policy_file
 from difftop_ros.nodes.trainer.node import NODE_NAME as TRAINER
 from difftop_ros.paths import share_path
+from tools.patience import patience
 
 DEMO = share_path("config/panda_table.yaml")
 NODES = {
@@ -87,7 +88,7 @@ def test_the_running_nodes_have_nothing_that_the_file_does_not_name(
             } | {"request": set()}
             seen: dict[str, set[str]] = {}
             wanted = {full_name(entry, "/left", name) for entry in named[name].in_graph()["reply"]}
-            end = time.monotonic() + 60
+            end = time.monotonic() + patience(60)
             command = "/left/joint_command"
             while time.monotonic() < end:
                 if name in listener.get_node_names():

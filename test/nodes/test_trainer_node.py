@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from difftop_ros.paths import share_path
+from tools.patience import patience
 
 NODE = "difftop_ros.nodes.trainer.node"
 SMALL = {"horizon": 4, "batch": 8, "threads": 1, "checkpoint_every": 4000, "eval_episodes": 0}
@@ -42,7 +43,7 @@ class Listener:
         self.node.create_subscription(TrainingProgress, "/difftop/training_progress", into.append, qos)
 
     def until(self, condition: Callable[[], Any], process: Any, timeout: float = 60.0) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while not condition():
             assert time.monotonic() < deadline, f"nothing came; the node wrote:\n{process.output()}"
             self._executor.spin_once(timeout_sec=0.1)

@@ -18,6 +18,7 @@ from difftop_ros.runtime.plan import Continuation, PlanBuffer, TimedPlan, plan_f
 from difftop_ros.runtime.planner import PlannerLoop
 from difftop_ros.runtime.streams import Renewed, StreamBuffers
 from difftop_ros.safety import HoldSupervisor, MotionLimits
+from tools.patience import patience
 
 Results = list[tuple[PlanResult, TimedPlan | None]]
 Warm = Callable[[int], WarmStart | None]
@@ -297,7 +298,7 @@ def test_threads_plan_and_tick_beside_each_other_and_stop_within_bounds() -> Non
     planner = make_planner(work, bench.hold, bench.plans, results)
     planner.start()
     bench.loop.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + patience(20)
     while bench.loop.report.ticks < 50 and time.monotonic() < end:
         planner.fresh.set()
         time.sleep(0.005)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tools.patience import patience
+
 NODE = "difftop_ros.nodes.policy.node"
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 
@@ -31,7 +33,7 @@ def stamp(message: Any) -> float:
 
 def activate_when_ready(robot: Any) -> float:
     """Activate, again while streams come up; the system time just before the transition that worked."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + patience(20)
     while time.monotonic() < end:
         before = time.time()
         if robot.transition(ACTIVATE):

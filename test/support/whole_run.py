@@ -21,6 +21,7 @@ from difftop_ros.runtime.run import Run, RunSettings
 from difftop_ros.runtime.streams import Request, StreamBuffers
 from difftop_ros.runtime.worker import PolicyFacts
 from difftop_ros.safety.checks import DEFAULT_CHECKS
+from tools.patience import patience
 
 TOPIC = "/joints"
 SETTINGS: dict[str, Any] = {
@@ -132,7 +133,7 @@ class Robot:
         return run
 
     def until(self, condition: Callable[[], Any]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + patience(20)
         while not condition():
             assert time.monotonic() < end
             time.sleep(0.005)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tools.faults.spinning import SpinningNode
+from tools.patience import patience
 
 CONTRACT = """
 name: small_arm
@@ -130,7 +131,7 @@ class RobotDouble(SpinningNode):
     def call(self, service_type: Any, name: str, request: Any, timeout: float = 15.0) -> Any:
         """Call a service and wait for its answer."""
         client = self.node.create_client(service_type, name)
-        assert client.wait_for_service(timeout), name
+        assert client.wait_for_service(patience(timeout)), name
         future = client.call_async(request)
         self.until(future.done, timeout, f"answer of {name}")
         return future.result()
@@ -145,7 +146,7 @@ class RobotDouble(SpinningNode):
 
     def until(self, condition: Any, timeout: float, what: str) -> None:
         """Wait until `condition()` holds; fail saying `what` was awaited."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout} s for {what}; last diagnostics: {self.sentences()[-3:]}")

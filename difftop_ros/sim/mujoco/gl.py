@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from typing import Any
 
 from difftop_ros.sim.errors import SimError
@@ -42,7 +43,7 @@ def make_context(width: int, height: int) -> Any:
         if backend == "egl":
             from mujoco.egl import GLContext
 
-            _wake_display()
+            wake_display()
         elif backend == "osmesa":
             from mujoco.osmesa import GLContext
         else:
@@ -55,12 +56,14 @@ def make_context(width: int, height: int) -> Any:
     return context
 
 
-def _wake_display() -> None:
-    """Initialise mujoco's display once more: other engines in the process terminate it when they have drawn."""
-    from mujoco import egl
-
-    if egl.EGL_DISPLAY is not None:
-        egl.EGL.eglInitialize(egl.EGL_DISPLAY, None, None)
+def wake_display() -> None:
+    """Initialise the displays of mujoco and dm_control once more: other engines in the process end them when they have
+    drawn.
+    """
+    for name in ("mujoco.egl", "dm_control._render.pyopengl.egl_renderer"):
+        module = sys.modules.get(name)
+        if module is not None and module.EGL_DISPLAY is not None:
+            module.EGL.eglInitialize(module.EGL_DISPLAY, None, None)
 
 
 def _loads(*names: str) -> bool:

@@ -23,6 +23,7 @@ from difftop_ros.learning.reinforcement.environments import make_trial
 from difftop_ros.learning.reinforcement.settings import TryingSettings
 from difftop_ros.learning.reinforcement.train import read_returns, train_by_trying
 from difftop_ros.learning.settings import TrainingError
+from tools.patience import patience
 
 from .conftest import small, trial
 
@@ -138,7 +139,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(out), str(Path(__file__).parent)])
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + patience(100)
         while len(checkpoints(out / "checkpoints")) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:

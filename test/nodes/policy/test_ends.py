@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from policy_process import DEACTIVATE, NODE, positions
 
+from tools.patience import patience
+
 SHUTDOWN = 6  # from inactive
 
 # Which method of which class raises, once the node has sent commands for a second.
@@ -123,6 +125,6 @@ def test_a_planner_that_stops_answering_leaves_the_robot_at_rest(small_model: Pa
 @pytest.mark.parametrize("after_s", [0.6, 1.2])  # before that, Python itself is starting
 def test_ctrl_c_in_the_first_seconds_ends_without_a_traceback(after_s: float, small_model: Path, spawn: Any) -> None:
     process = spawn(NODE, "--ros-args", "-p", f"model:={small_model}", "-p", "autostart:=true")
-    time.sleep(after_s)
+    time.sleep(patience(after_s))
     process.interrupt(30)
     assert "Traceback" not in process.output()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tools.faults.spinning import SpinningNode
+from tools.patience import patience
 
 TOPIC = "/farewell/command"
 # Forks a process for each life, so that rclpy is imported once; a child ends at once after its farewell.
@@ -43,7 +44,7 @@ def live(number):
     rclpy.init()
     node = rclpy.create_node(f"life_{number}")
     command = CommandPublisher(node, parse_contract(CONTRACT.replace("TOPIC", sys.argv[1])), SystemTime())
-    end = time.monotonic() + 20
+    end = time.monotonic() + patience(20)
     while command.publisher.get_subscription_count() < 1 and time.monotonic() < end:
         time.sleep(0.005)
     for _ in range(10):
@@ -100,7 +101,7 @@ def test_every_farewell_arrives_beside_busy_loops(lives: int, ros_context: Any, 
     try:
         process = spawn([sys.executable, "-c", PUBLISHERS, TOPIC, str(lives)])
         assert process.wait(360) == 0
-        end = time.monotonic() + 5
+        end = time.monotonic() + patience(5)
         while any(drive.speed.values()) and time.monotonic() < end:
             time.sleep(0.05)
     finally:
@@ -156,7 +157,7 @@ def test_what_was_not_acknowledged_is_told(ros_context: Any) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        end = time.monotonic() + 20
+        end = time.monotonic() + patience(20)
         while command.publisher.get_subscription_count() < 1:
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from difftop_ros.contract import parse_contract
+from tools.patience import patience
 
 CONTRACT = parse_contract("""
 name: depth
@@ -66,7 +67,7 @@ def test_a_camera_info_is_received_whether_it_is_sent_once_or_again(info: str, r
     executor = SingleThreadedExecutor(context=ros_context)
     executor.add_node(node)
     connections = Connections(node, CONTRACT, SystemTime(), 1)
-    end = time.monotonic() + 20
+    end = time.monotonic() + patience(20)
     while connections.streams.missing():
         assert time.monotonic() < end, connections.streams.missing()
         executor.spin_once(timeout_sec=0.1)

@@ -13,6 +13,7 @@ import pytest
 
 from difftop_ros.contract import parse_contract
 from tools.faults.spinning import SpinningNode
+from tools.patience import patience
 
 JOINTS = [f"ur_{name}" for name in ("pan", "lift", "elbow", "wrist1", "wrist2", "wrist3")]
 CONTRACT = f"""
@@ -97,7 +98,7 @@ class Cell(SpinningNode):
             self._pubs[type(message)].publish(message)
 
     def until(self, condition: Any, what: str, timeout: float = 30.0) -> None:
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patience(timeout)
         while not condition():
             assert time.monotonic() < end, f"waited {timeout} s for {what}"
             time.sleep(0.01)

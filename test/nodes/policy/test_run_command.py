@@ -16,6 +16,7 @@ import pytest
 
 from difftop_ros.commands import run
 from difftop_ros.errors import UserError
+from tools.patience import patience
 
 PROGRAM = """
 import argparse, sys
@@ -70,7 +71,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def wait_gone(pids: list[int]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + patience(10)
     while any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in pids):
         assert time.monotonic() < end, f"left behind: {[pid for pid in pids if Path(f'/proc/{pid}').exists()]}"
         time.sleep(0.05)

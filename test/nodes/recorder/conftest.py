@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tools.patience import patience
+
 
 @pytest.fixture
 def call(ros_context: object) -> Iterator[Any]:
@@ -26,21 +28,21 @@ def call(ros_context: object) -> Iterator[Any]:
 
     def one(name: str, data: bool | None = None) -> Any:
         kind, client = kinds[name], clients[name]
-        assert client.wait_for_service(10.0)
+        assert client.wait_for_service(patience(10.0))
         future = client.call_async(kind.Request() if data is None else kind.Request(data=data))
-        executor.spin_until_future_complete(future, 10.0)
+        executor.spin_until_future_complete(future, patience(10.0))
         assert future.done(), f"~/{name} did not answer"
         return future.result().success, future.result().message
 
-    def start(patience: float) -> Any:
+    def start(most: float) -> Any:
         # The graph may still be filling up.
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patience(most)
         while True:
             answer = one("start")
             if answer[0] or time.monotonic() > deadline:
                 return answer
             time.sleep(0.1)
 
-    yield lambda name, data=None, patience=10.0: start(patience) if name == "start" else one(name, data)
+    yield lambda name, data=None, most=10.0: start(most) if name == "start" else one(name, data)
     executor.shutdown()
     node.destroy_node()

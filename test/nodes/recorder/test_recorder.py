@@ -17,6 +17,7 @@ from difftop_ros.contract import parse_contract
 from difftop_ros.data import find_bags, ingest, open_bag
 from difftop_ros.data.bags.writer import Definitions, EpisodeBag, RecorderError, next_folder
 from difftop_ros.messages import ObservationPipeline
+from tools.patience import patience
 
 CONTRACT = """
 name: two_joints
@@ -90,7 +91,7 @@ def setup(tmp_path: Path, spawn: Any) -> Any:
 
 
 def wait_for_messages(file: Path, size: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while not file.exists() or file.stat().st_size < size:
         assert time.monotonic() < deadline, f"{file} did not grow"
         time.sleep(0.05)
@@ -159,7 +160,7 @@ def test_a_polite_end_closes_the_bag(setup: Any, call: Any, number: Any) -> None
 
 def test_a_missing_topic_is_named_before_recording(setup: Any, call: Any) -> None:
     _, out = setup("/joint_states")
-    done, message = call("start", patience=2.0)
+    done, message = call("start", most=2.0)
     assert not done and "'/joint_states' is missing" in message
     assert not out.exists()
 

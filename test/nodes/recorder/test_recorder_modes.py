@@ -13,6 +13,7 @@ import pytest
 
 from difftop_ros.contract import load_contract
 from difftop_ros.data import find_bags, ingest, open_bag
+from tools.patience import patience
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config" / "panda_table.yaml"
@@ -69,7 +70,7 @@ def test_a_bag_for_each_episode_of_the_simulation(
     arguments = [word for setting in settings for word in ("-p", setting)]
     recorder = spawn("difftop_ros.nodes.recorder.node", "--ros-args", *arguments)
     recorder.wait_for("all observed topics are there")
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + patience(40)
     for seed in (11, 12):
         reset(ros_context, seed)
         # By the bag's own mark: episodes of other seeds succeed as well, before and between the two that are asked for.
@@ -117,7 +118,7 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
     typed, sys.stdin = sys.stdin, os.fdopen(read)
     try:
         keys = KeyboardControl(recorder)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while recorder.findings() or set(recorder.topics.types) < set(recorder.required):
             assert time.monotonic() < deadline, recorder.findings()
             time.sleep(0.05)

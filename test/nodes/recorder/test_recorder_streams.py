@@ -15,6 +15,7 @@ import pytest
 
 from difftop_ros.contract import parse_contract
 from difftop_ros.data import EpisodeDataset, ingest, open_bag
+from tools.patience import patience
 
 PICTURE, JOINTS = "/camera/image_raw", "/joint_states"
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
@@ -79,7 +80,7 @@ class Robot:
 
     def says(self, words: str, level: bytes | None = None) -> None:
         """Wait until the recorder's newest diagnostics have `words`, at that level."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + patience(15)
         while True:
             newest = self.told[-1].status[0] if self.told else None
             if newest and words in newest.message and level in (None, newest.level):

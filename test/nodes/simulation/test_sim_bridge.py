@@ -18,6 +18,7 @@ from difftop_ros.messages.joints import joint_state
 from difftop_ros.messages.types import ros_types
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_expert, make_world
+from tools.patience import patience
 
 BRIDGE = "difftop_ros.nodes.simulation.bridge.node"
 JOINT_STATE, ARRAY = "sensor_msgs/msg/JointState", "std_msgs/msg/Float64MultiArray"
@@ -57,7 +58,7 @@ class Client:
         return publisher
 
     def until(self, done: Any, timeout: float = 30.0) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while not done():
             assert time.monotonic() < deadline, (
                 f"waited {timeout} s; got { {t: len(m) for t, m in self.received.items()} }"
@@ -69,7 +70,7 @@ class Client:
         self.until(lambda: nanoseconds(got[-1].header.stamp) == nanoseconds(answer.stamp))
 
     def _call(self, client: Any, **fields: Any) -> Any:
-        assert client.wait_for_service(timeout_sec=30.0)
+        assert client.wait_for_service(timeout_sec=patience(30.0))
         future = client.call_async(client.srv_type.Request(**fields))
         self.until(future.done)
         return future.result()
