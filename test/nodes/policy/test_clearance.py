@@ -133,7 +133,7 @@ def test_weights_change_while_active_and_files_while_inactive(
     assert "deactivate first" in set_parameter(robot, "costs", str(file)).reason
     given(robot, "costs", file)
     activate_when_ready(robot)
-    robot.until(lambda: list(robot.statuses[-1].term_names) == ["calm"], 20, "a plan with the cost")
+    robot.until(lambda: [list(s.term_names) for s in robot.statuses[-1:]] == [["calm"]], 20, "a plan with the cost")
     robot.until(lambda: any(share > 0 for share in robot.statuses[-1].term_costs), 20, "a share of the cost")
     for words, says in (("none=1", "called 'none'"), ("calm=nan", "finite"), ("calm", "name=weight")):
         assert says in set_parameter(robot, "cost_weights", [words]).reason
