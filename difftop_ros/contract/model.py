@@ -62,11 +62,35 @@ class JointLimits(Section):
         return self
 
 
+class Gripper(Section):
+    """A commanded joint that goes to a gripper's action instead of with the others.
+
+    scale: of the joint's value, what the action's position is (.5 for one finger of two); max_effort [N] of each goal,
+    null leaves it to the controller.
+    """
+
+    joint: Name
+    action: Topic
+    type: Literal["control_msgs/action/ParallelGripperCommand", "control_msgs/action/GripperCommand"] = (
+        "control_msgs/action/ParallelGripperCommand"
+    )
+    scale: float = Field(default=1.0, ge=-1e3, le=1e3)
+    max_effort: float | None = Field(default=None, gt=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _moves(self) -> Gripper:
+        if abs(self.scale) < SMALLEST:
+            raise ValueError(f"scale of the gripper is {self.scale}; with that it would never move")
+        return self
+
+
 class Command(Section):
     """What the policy may publish: `mode` position [unit], velocity [unit/s] or delta_position [unit per step].
 
     trajectory_s: a JointTrajectory carries the coming commands for so long [s], then a stop; None: the next one alone.
     coupling: for a joint that the driver does not have, the driver's joints that its messages name instead.
+    action: trajectories leave as goals of this FollowJointTrajectory, nothing is published on `topic`.
+    gripper: a joint that leaves as goals of a gripper's action.
     """
 
     topic: Topic
@@ -75,6 +99,8 @@ class Command(Section):
     joints: tuple[JointLimits, ...] = Field(min_length=1, max_length=256)
     coupling: Coupling | None = Field(default=None, max_length=64)
     trajectory_s: float | None = Field(default=None, ge=0.02, le=10)
+    action: Topic | None = None
+    gripper: Gripper | None = None
 
     @property
     def header(self) -> bool:
@@ -93,7 +119,27 @@ class Command(Section):
             raise ValueError("a JointTrajectory carries positions or velocities; use mode position or velocity")
         if self.trajectory_s and (self.type != "trajectory_msgs/msg/JointTrajectory" or self.mode != "position"):
             raise ValueError("trajectory_s is for a JointTrajectory in mode position; leave it out, or use those")
+        if self.action and not self.trajectory_s:
+            raise ValueError("command.action takes whole trajectories; set trajectory_s, such as 0.5")
+        if self.gripper is not None:
+            self._check_gripper(self.gripper)
         return self
+
+    def _check_gripper(self, gripper: Gripper) -> None:
+        if gripper.joint not in self.joint_names or len(self.joints) < 2:
+            raise ValueError(
+                f"command.gripper names '{gripper.joint}'; name one of the several joints in {self.joint_names}"
+            )
+        if self.mode != "position":
+            raise ValueError(f"command.gripper takes positions, mode is {self.mode}; use mode position")
+
+    def without_gripper(self) -> tuple[Command, list[int]]:
+        """The command of the other joints, and their places among the joints; all of them where there is no gripper."""
+        gripper = self.gripper.joint if self.gripper else None
+        kept = [index for index, joint in enumerate(self.joints) if joint.name != gripper]
+        coupling = {name: parts for name, parts in (self.coupling or {}).items() if name != gripper} or None
+        joints = tuple(self.joints[index] for index in kept)
+        return self.model_copy(update={"joints": joints, "coupling": coupling, "gripper": None}), kept
 
     @property
     def joint_names(self) -> list[str]:
@@ -233,6 +279,8 @@ class Contract(Section):
         """Hash of what decides an ingested dataset's content: rates, clock, command, observations, their model."""
         keys = ["rate_hz", "clock", "command", "observations", "episode"]
         content = {k: v for k, v in self.to_dict().items() if k in keys}
+        for way in ("action", "gripper"):  # how a command leaves is no matter of the data
+            content["command"].pop(way, None)
         if any(not place.base for obs in self.observations.values() for place in obs.places):
             content["robot"] = [self.robot.content("description"), self.robot.coupling]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -22,9 +22,9 @@ HEADER_BYTES = 12  # CDR: four of encapsulation, then a header's stamp
 
 @functools.cache
 def ros_types(name: str) -> Any:
-    """rclpy's class of a message type, imported when first asked for."""
-    package, _, kind = name.split("/")
-    return getattr(importlib.import_module(f"{package}.msg"), kind)
+    """rclpy's class of a message, service or action type, imported when first asked for."""
+    package, family, kind = name.split("/")
+    return getattr(importlib.import_module(f"{package}.{family}"), kind)
 
 
 @functools.cache

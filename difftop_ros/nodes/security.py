@@ -47,6 +47,7 @@ class Access:
     subscribes: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
     executes: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
 
     def everything(self) -> dict[str, tuple[str, ...]]:
         """With what every node has: log, parameters, time."""
@@ -55,14 +56,18 @@ class Access:
             "subscribe": ("/clock", "/parameter_events", *self.subscribes),
             "reply": tuple(f"~/{name}" for name in _PARAMETER_SERVICES) + self.serves,
             "execute": self.executes,
+            "call": self.calls,
         }
 
     def in_graph(self) -> dict[str, tuple[str, ...]]:
         """The same with actions as the topics and services that they are in the graph."""
         rights = self.everything()
-        for action in rights.pop("execute"):
-            rights["publish"] += tuple(f"{action}/_action/{name}" for name in ("feedback", "status"))
-            rights["reply"] += tuple(f"{action}/_action/{name}" for name in ("send_goal", "cancel_goal", "get_result"))
+        rights["request"] = ()
+        for right, topics, services in (("execute", "publish", "reply"), ("call", "subscribe", "request")):
+            for action in rights.pop(right):
+                rights[topics] += tuple(f"{action}/_action/{name}" for name in ("feedback", "status"))
+                parts = ("send_goal", "cancel_goal", "get_result")
+                rights[services] += tuple(f"{action}/_action/{name}" for name in parts)
         return rights
 
 
@@ -70,7 +75,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
     """Of all nodes under `contract` in `namespace`. cameras: the simulation's, if it is to offer them all."""
     contract = contract.in_namespace(namespace)
     observed = (*ObservationPipeline(contract).topics, *transforms_followed(contract))
-    success = contract.episode.success_topic
+    success, command = contract.episode.success_topic, contract.command
     every = tuple(cameras) or tuple(dict.fromkeys(contract.sim.cameras.values()))
     streams = plan_streams(contract, every, tuple(MESSAGE_TYPES), namespace) if every else ()
     infos = tuple(stream.info_topic for stream in streams if stream.info_topic)
@@ -82,6 +87,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
             tuple(dict.fromkeys((*observed, *([success] if success else []), INTERVENTION_TOPIC))),
             tuple(f"~/{name}" for name in _LIFECYCLE_SERVICES),
             ("~/run_policy",),
+            tuple(filter(None, (command.action, command.gripper and command.gripper.action))),
         ),
         Access(
             RECORDER,
@@ -111,7 +117,7 @@ def policy_file(contract: Contract, namespace: str = "/", cameras: Iterable[str]
         for right, names in access.everything().items():
             if not names:
                 continue
-            kind = {"reply": "service", "execute": "action"}.get(right, "topic")
+            kind = {"reply": "service", "execute": "action", "call": "action"}.get(right, "topic")
             group = ET.SubElement(profile, f"{kind}s", {right: "ALLOW"})
             for name in sorted(set(names)):
                 ET.SubElement(group, kind).text = name

@@ -4,11 +4,13 @@ A controller that is given a course goes on along it by itself: nothing need be 
 made by going through the coming ticks with a copy of the shaper, so that it is what would have been sent command by
 command, and it always ends at rest, so that a robot whose commander dies comes to a stop. What is decided at a tick
 takes effect LEAD ticks later: a message that is no longer than that on its way changes nothing that is over already.
+A gripper's action is asked for where it is to go: GripperGoals says when a command is a goal.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +22,9 @@ from difftop_ros.safety import CommandGate, MotionShaper, Proposal
 LEAD = 1  # ticks
 SAME = 1e-6  # of a joint's range: the course leads where the command is
 _MOST_BRAKING_S = 2.0
+SHARE = 0.02  # of a gripper's range: a command further than this from the last goal is one of its own
+RESTING_SHARE = 0.001  # and a resting command further than this
+PERIOD_S, RESTING_S = 0.1, 0.2
 # Checks of what is not there yet; those of ages and tracking are asked when its tick has come, as always.
 _OF_MOTION = ("finite", "joint names", "position", "velocity", "acceleration", "jerk")
 
@@ -139,3 +144,28 @@ class CourseKeeper:
             return np.zeros((LEAD + 1, joints))
         rows = np.arange(self._at - LEAD, self._at + 1)
         return course.velocities[np.minimum(rows, len(course.velocities) - 1)]
+
+
+class GripperGoals:
+    """Decides from each tick's command whether a goal is due."""
+
+    def __init__(self, lower: float, upper: float) -> None:
+        """lower, upper: the joint's range [unit]."""
+        self._range = upper - lower
+        self._sent = self._before = math.nan
+        self._sent_s = self._still_s = -math.inf
+
+    def due(self, value: float, now_s: float) -> bool:
+        """Whether `value` [unit], commanded at `now_s` [s, any steady clock], is to be a goal; if so, it is one."""
+        if value != self._before:
+            self._before, self._still_s = value, now_s
+        away = math.inf if math.isnan(self._sent) else abs(value - self._sent) / self._range
+        resting = now_s - self._still_s >= RESTING_S
+        if now_s - self._sent_s < PERIOD_S or away <= (RESTING_SHARE if resting else SHARE):
+            return False
+        self._sent, self._sent_s = value, now_s
+        return True
+
+    def forget(self) -> None:
+        """The last goal was cancelled: the next command is one of its own."""
+        self._sent = math.nan

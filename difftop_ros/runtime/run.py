@@ -85,6 +85,9 @@ class CommandOutlet(Protocol):
     def send_course(self, course: Course) -> None:
         """Publish the coming commands at once, where the contract asks for that."""
 
+    def beside(self, values: np.ndarray, holding: bool) -> None:
+        """Called with each command, for what does not leave with the others; holding: the robot is to stand."""
+
     def farewell(self, values: np.ndarray) -> str:
         """Publish the last command and wait, bounded, until it has arrived; a sentence if it did not, else ''."""
         ...
@@ -206,6 +209,7 @@ class Run:
     def _send(self, values: np.ndarray) -> None:
         if self._courses is None:
             self._outlet.send(values)
+        self._outlet.beside(values, self.supervisor.holding)
         self._belief.commanded(values)
 
     def _forget(self) -> None:

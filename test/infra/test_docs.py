@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Contract": ("Top level",),
     "RobotSection": ("`robot`",),
     "Command": ("`command`",),
+    "Gripper": ("`command.gripper`",),
     "JointLimits": ("`command.joints`",),
     "JointStateObs": ("Every observation", "`kind: joint_state`"),
     "ToolPoseObs": ("Every observation", "`kind: tool_pose`"),

@@ -35,7 +35,11 @@ def test_the_file_has_the_form_that_ros2_security_reads() -> None:
         assert profile.get("ns") == "/left" and profile.get("node")
         for group in profile:
             (right, allowed), kind = *group.attrib.items(), group.tag
-            rights = {"services": ("reply", "request"), "topics": ("publish", "subscribe"), "actions": ("execute",)}
+            rights = {
+                "services": ("reply", "request"),
+                "topics": ("publish", "subscribe"),
+                "actions": ("execute", "call"),
+            }
             assert allowed == "ALLOW" and right in rights[kind]
             assert len(group) and all(name.tag == kind[:-1] and name.text for name in group)
 
@@ -85,7 +89,7 @@ def test_the_running_nodes_have_nothing_that_the_file_does_not_name(
             allowed = {
                 right: {full_name(entry, "/left", name) for entry in entries}
                 for right, entries in named[name].in_graph().items()
-            } | {"request": set()}
+            }
             seen: dict[str, set[str]] = {}
             wanted = {full_name(entry, "/left", name) for entry in named[name].in_graph()["reply"]}
             end = time.monotonic() + patience(60)

@@ -18,6 +18,7 @@ from difftop_ros.messages.joints import names_of
 from difftop_ros.messages.places.whereabouts import transforms_followed
 from difftop_ros.msg import Plan, SolverStatus
 from difftop_ros.nodes.delivery import PATIENCE_S, deliver
+from difftop_ros.nodes.policy.actions import ActionCommander, action_types
 from difftop_ros.nodes.topics import message_class
 from difftop_ros.runtime.clock import SimTime, SystemTime
 from difftop_ros.runtime.course import Course
@@ -78,7 +79,8 @@ class CommandPublisher:
     """The contract's command topic; a runtime.run.CommandOutlet. Made at activation: the graph tells who commands."""
 
     def __init__(self, node: Any, contract: Contract, source: SystemTime | SimTime) -> None:
-        self._contract, self._source = contract, source
+        command, self._columns = contract.command.without_gripper()
+        self._contract, self._source = contract.model_copy(update={"command": command}), source
         kind = message_class(contract.command.type)
         self._node = node
         self.publisher = node.create_publisher(kind, contract.command.topic, COMMAND_QOS)
@@ -90,6 +92,18 @@ class CommandPublisher:
         while self.publisher.get_subscription_count() < self._node.count_subscribers(topic) and time.monotonic() < end:
             time.sleep(0.01)
 
+    @property
+    def publishes(self) -> bool:
+        """It does nothing else."""
+        return True
+
+    def beside(self, values: np.ndarray, holding: bool) -> None:
+        """Nothing leaves beside the topic."""
+
+    def fault(self) -> str:
+        """A topic's subscribers say nothing."""
+        return ""
+
     def close(self) -> None:
         """End the publisher."""
         self._node.destroy_publisher(self.publisher)
@@ -99,16 +113,16 @@ class CommandPublisher:
 
     def send(self, values: np.ndarray) -> None:
         """Publish one command (A,)."""
-        self.publisher.publish(self._message(values))
+        self.publisher.publish(self._message(values[self._columns]))
 
     def send_course(self, course: Course) -> None:
         """Publish the coming commands as one JointTrajectory."""
-        contract, rows = self._contract, (course.positions, course.velocities)
+        contract, rows = self._contract, (course.positions[:, self._columns], course.velocities[:, self._columns])
         self.publisher.publish(trajectory(contract, *rows, course.step_s, course.stamp_ns, message_class))
 
     def farewell(self, values: np.ndarray) -> str:
         """Publish the last command (A,) so that it arrives; the sentence to log if it did not within 0.5 s, else ''."""
-        if deliver(self.publisher, self._message(values)):
+        if deliver(self.publisher, self._message(values[self._columns])):
             return ""
         topic = self._contract.command.topic
         return (
@@ -129,7 +143,7 @@ class Connections:
         """
         self._node, self._contract = node, contract
         topics = self._topics = dict(ObservationPipeline(contract).topics)
-        for kind in (*topics.values(), contract.command.type):
+        for kind in (*topics.values(), contract.command.type, *action_types(contract)):
             message_class(kind)
         oldest_ms = max(o.max_age_ms for o in contract.observations.values())
         self.streams = StreamBuffers(
@@ -161,7 +175,7 @@ class Connections:
         self._subscriptions.append(node.create_subscription(Bool, INTERVENTION_TOPIC, self._on_flag, FLAG_QOS))
         self._source = source
         self.intervened = False  # whether a person has taken over
-        self.command: CommandPublisher | None = None
+        self.command: CommandPublisher | ActionCommander | None = None
         self.plan = node.create_publisher(Plan, "difftop/plan", 1)
         self.status = node.create_publisher(SolverStatus, "difftop/solver_status", 10)
         self.markers = node.create_publisher(message_class(markers.ARRAY), "difftop/markers", 1)
@@ -174,16 +188,21 @@ class Connections:
 
     def crowded(self) -> str:
         """Which topic or joint has a publisher too many, '' if none. A person who has taken over may command too."""
-        own = None if self.intervened else int(self.command is not None)
+        own = None if self.intervened else int(self.command is not None and self.command.publishes)
         clock = self._node.resolve_topic_name("/clock")
         if isinstance(self._source, SimTime) and self._node.count_publishers(clock) > 1:
             return f"several publishers send '{clock}'; only one may: end the other simulation"
         found = crowded(self._contract, self._topics, self._node.count_publishers, own)
         return found or self._publishers.finding(time.monotonic())
 
-    def open_command(self) -> CommandPublisher:
-        """Announce, at activation, that this node commands the robot."""
-        self.command = CommandPublisher(self._node, self._contract, self._source)
+    def open_command(self) -> CommandPublisher | ActionCommander:
+        """Announce, at activation, that this node commands the robot. Raises UserError where nobody takes commands."""
+        command = self._contract.command
+        publisher = None if command.action else CommandPublisher(self._node, self._contract, self._source)
+        if publisher is not None and command.gripper is None:
+            self.command = publisher
+        else:
+            self.command = ActionCommander(self._node, self._contract, publisher)
         self.command.wait_matched()
         return self.command
 

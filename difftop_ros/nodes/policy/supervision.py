@@ -70,7 +70,8 @@ class Supervision:
         """Report, and deactivate when a worker has failed or holds have become too frequent."""
         node, run = self._node, self._node.run
         if node.state == "active" and run is not None and node.connections is not None:
-            run.objection = node.connections.crowded()
+            command = node.connections.command
+            run.objection = node.connections.crowded() or (command.fault() if command is not None else "")
             node.tasks.turn()
             if run.supervisor.holding:
                 self._publish_status(run.result)
