@@ -133,6 +133,11 @@ class Command(Section):
         if self.mode != "position":
             raise ValueError(f"command.gripper takes positions, mode is {self.mode}; use mode position")
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the actions by which commands leave."""
+        return tuple(name for name in (self.action, self.gripper.action if self.gripper else None) if name)
+
     def without_gripper(self) -> tuple[Command, list[int]]:
         """The command of the other joints, and their places among the joints; all of them where there is no gripper."""
         gripper = self.gripper.joint if self.gripper else None

@@ -87,7 +87,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
             tuple(dict.fromkeys((*observed, *([success] if success else []), INTERVENTION_TOPIC))),
             tuple(f"~/{name}" for name in _LIFECYCLE_SERVICES),
             ("~/run_policy",),
-            tuple(filter(None, (command.action, command.gripper and command.gripper.action))),
+            command.actions,
         ),
         Access(
             RECORDER,
