@@ -164,10 +164,19 @@ class Command(Section):
 
 
 class Episode(Section):
-    """An episode's marks: its longest duration [s] and, in simulation, the std_msgs/Bool topic that tells success."""
+    """An episode's marks: its longest duration [s], the std_msgs/Bool topic that tells success, as a simulation does,
+
+    and the std_msgs/Float64 topic that tells what each moment is worth, for policies that learn by trying.
+    """
 
     max_seconds: float = Field(default=60.0, ge=0.01, le=86_400)
     success_topic: Topic | None = None
+    reward_topic: Topic | None = None
+
+    @property
+    def rewarded_on(self) -> str:
+        """The topic of rewards; where none is named that of the simulation bridge, in the node's namespace."""
+        return self.reward_topic or "sim/reward"
 
 
 class SimSection(Section):

@@ -100,7 +100,8 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
         Access(
             SIMULATION,
             tuple(dict.fromkeys(("/clock", *joint_topics(contract), success or "sim/success", "sim/episode",
-                                 "/diagnostics", STATE_TOPIC, contract.command.topic, *pictures))),
+                                 contract.episode.rewarded_on, "/diagnostics", STATE_TOPIC, contract.command.topic,
+                                 *pictures))),
             (contract.command.topic,),
             ("sim/reset", "sim/step", *(f"~/{name}" for name in SERVICES)),
         ),

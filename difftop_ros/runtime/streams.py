@@ -306,4 +306,8 @@ class Renewed:
 
     def __call__(self) -> bool:
         """True when nothing that was stored before need be used."""
-        return all(number > self._before[topic] for topic, number in self._buffers.numbers().items())
+        return not self.waiting()
+
+    def waiting(self) -> list[str]:
+        """Topics that have not delivered since."""
+        return [topic for topic, number in self._buffers.numbers().items() if number <= self._before[topic]]

@@ -57,7 +57,7 @@ class ContractEnv(gymnasium.Env[Any, np.ndarray]):
         self._ends_on_success = ends_on_success
         self._camera = camera or next(iter(cameras), None)
         self.observation_space = gymnasium.spaces.Dict(
-            {key: _space(shape, dtype) for key, (shape, dtype) in self.robot.pipeline.spec.items()}
+            {key: space_of(shape, dtype) for key, (shape, dtype) in self.robot.pipeline.spec.items()}
         )
         self._lower, self._upper = (np.asarray(bound, np.float32) for bound in contract.command.bounds())
         self.action_space = gymnasium.spaces.Box(self._lower, self._upper, dtype=np.float32)
@@ -109,6 +109,7 @@ class ContractEnv(gymnasium.Env[Any, np.ndarray]):
         return {"seed": self._seed, "success": world.success(), "time_s": world.time, "note": note}
 
 
-def _space(shape: tuple[int, ...], dtype: np.dtype) -> gymnasium.spaces.Box:
+def space_of(shape: tuple[int, ...], dtype: np.dtype) -> gymnasium.spaces.Box:
+    """What frames of a shape and dtype are: bytes of pictures, or numbers without bounds."""
     low, high = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
     return gymnasium.spaces.Box(low, high, shape, dtype.type)

@@ -29,6 +29,7 @@ WARM_UPS = 3  # runs before a capture, in which libraries allocate what they may
 
 Start = Callable[[Tensor, tuple[Any, ...]], Any]
 Step = Callable[[Any, tuple[Any, ...]], Any]
+Choose = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]
 
 
 def prepare(
@@ -73,6 +74,8 @@ class PreparedSolver:
             solver.stepper.start(self._like, self._initial_like, options, False)  # the objective's own errors
             self._start, self._step = self._functions(backend)
             solve_from_several(self._run, self._like, self._initial_like, options)  # compiles and captures
+            self._better = self._chooser(backend)
+            self._better_of(self._like, self._initial_like, self._initial_like)
 
     def __call__(
         self,
@@ -105,7 +108,7 @@ class PreparedSolver:
             frozen, start = problem.detached(), initial.detach()
             if warm_start is not None:
                 self._fits("warm_start", warm_start, self._initial_like)
-                start = better_start(frozen, start, warm_start.detach())
+                start = self._better_of(frozen, start, warm_start.detach())
             solution = solve_from_several(self._run, frozen, start, options)
         if self.options.adjoint == "none" or not torch.is_grad_enabled():
             return solution
@@ -145,21 +148,29 @@ class PreparedSolver:
         solution = self._stepper.solution(problem, going.scatter(state), options, deadline)
         return Solution(**{name: found.clone() for name, found in vars(solution).items()})
 
+    def _better_of(self, problem: Problem, initial: Tensor, warm: Tensor) -> Tensor:
+        """The start that costs less; on tensors of their own, as compiled code is for those that share no memory."""
+        tensors = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in _tensors(problem))
+        return self._better(initial.clone(memory_format=torch.contiguous_format), warm.contiguous(), tensors)
+
+    def _chooser(self, backend: str) -> Choose:
+        """`better_start` as a function of tensors alone, compiled if the backend says so."""
+        like = self._like
+
+        def choose(initial: Tensor, warm: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+            return better_start(_with(like, tensors), initial, warm)
+
+        return _compiled(choose, self._initial_like.device.type == "cpu") if "compile" in backend else choose
+
     def _functions(self, backend: str) -> tuple[Start, Step]:
         """Start and step as functions of tensors alone, compiled if the backend says so."""
         stepper, like, options = self._stepper, self._like, self.options
 
-        def problem_of(tensors: tuple[Tensor, ...]) -> Problem:
-            reference = None if like.reference is None else tensors[2]
-            context = tensors[2:] if like.reference is None else tensors[3:]
-            lower, upper = tensors[:2]
-            return dataclasses.replace(like, context=context, lower=lower, upper=upper, reference=reference)
-
         def start(initial: Tensor, tensors: tuple[Tensor, ...]) -> Any:
-            return stepper.start(problem_of(tensors), initial, options, False)
+            return stepper.start(_with(like, tensors), initial, options, False)
 
         def step(state: Any, tensors: tuple[Tensor, ...]) -> Any:
-            return stepper.step(problem_of(tensors), state, options, False)
+            return stepper.step(_with(like, tensors), state, options, False)
 
         self._plain_step = step
         if "compile" not in backend:
@@ -233,6 +244,13 @@ class PreparedSolver:
                 f"{name} is {got.dtype} {tuple(got.shape)} on {got.device}; this solver was prepared for "
                 f"{expected.dtype} {tuple(expected.shape)} on {expected.device}: convert it, or prepare again"
             )
+
+
+def _with(like: Problem, tensors: tuple[Tensor, ...]) -> Problem:
+    """The problem with other tensors, in the order of `_tensors`."""
+    lower, upper, *rest = tensors
+    reference = None if like.reference is None else rest.pop(0)
+    return dataclasses.replace(like, context=tuple(rest), lower=lower, upper=upper, reference=reference)
 
 
 def _tensors(problem: Problem) -> tuple[Tensor, ...]:

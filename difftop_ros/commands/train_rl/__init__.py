@@ -23,6 +23,8 @@ Stopped with Ctrl-C, the same command goes on from the last episode, bit by bit 
   difftop train-rl --env reacher-easy --steps 100000 --out runs/reacher --eval-with plan+prior
   difftop train-rl --env gymnasium:Pendulum-v1 --out runs/pendulum
   difftop train-rl --env reach --contract my_robot.yaml --out models/reach        a model folder for difftop run
+  difftop train-rl --env reach --bags bags --out models/reach                     recordings first, then trying
+  difftop train-rl --env ros --contract my_robot.yaml --out models/mine           on a robot, through its topics
 """
 
 
@@ -35,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     parser.add_argument("--contract", type=Path, help="robot contract of a task of the demo's arm or Meta-World "
                         "(default: a shipped one)")  # fmt: skip
+    parser.add_argument("--bags", nargs="+", default=[], type=Path, help="recordings of the contract's robot to learn "
+                        "from first: rosbag2 folders, or folders of them")  # fmt: skip
     add_sections(parser, sections())
+    group = parser.add_argument_group("the robot that the contract's topics lead to (env ros)")
+    group.add_argument("--reset", default="sim/reset", help="the service that begins an episode, the simulation's or "
+                       "any std_srvs/Trigger; hand: a person sets the scene up and calls the node's ready")  # fmt: skip
+    group.add_argument("--sim-time", action="store_true", help="take the time from /clock")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:0 or auto")
     parser.add_argument("--fresh", action="store_true", help="start over instead of going on with the run in --out")
 
@@ -48,11 +56,17 @@ def run(args: argparse.Namespace) -> int:
 
     settings = TryingSettings.from_values(vars(args))
     require_package("gymnasium", "training by trying")
+    if settings.env == "ros":
+        from difftop_ros.commands.train_rl.robot import run_on_robot
+
+        return run_on_robot(args)
     from difftop_ros.learning.reinforcement.job import train_in_environment
 
     try:
         with EndSignals() as asked, ProgressLine() as line:
-            train_in_environment(settings, args.out, args.contract, args.device, args.fresh, line, asked.is_set)
+            train_in_environment(
+                settings, args.out, args.contract, args.device, args.fresh, line, asked.is_set, args.bags
+            )
     except Stopped as stopped:
         print(f"{stopped}; the same command goes on from there", file=sys.stderr)
         return 130

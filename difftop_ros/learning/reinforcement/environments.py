@@ -17,6 +17,7 @@ import numpy as np
 
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.errors import UserError, require_package
+from difftop_ros.learning.reinforcement.rewards import Rewarding
 from difftop_ros.learning.reinforcement.settings import TryingSettings
 from difftop_ros.learning.settings import TrainingError
 from difftop_ros.paths import share_path
@@ -48,10 +49,11 @@ class Trial:
     """
 
     def __init__(self, name: str, env: gymnasium.Env[Any, Any], per_action: int = 1, longest: int | None = None,
-                 contract: Contract | None = None) -> None:  # fmt: skip
-        """Raises TrainingError for spaces that cannot be learned in."""
+                 contract: Contract | None = None, reward_from: str = "task") -> None:  # fmt: skip
+        """reward_from: see Rewarding. Raises TrainingError for spaces that cannot be learned in."""
         self.name, self.per_action, self.longest, self.contract = name, per_action, longest, contract
-        self._env = env
+        self._env, self._rewarding = env, Rewarding(reward_from, contract)
+        self._frames: Frames = {}
         space = env.observation_space
         self._spaces = dict(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else {"state": space}
         self.spec = {key: (_kind(name, key, part), tuple(part.shape or ())) for key, part in self._spaces.items()}
@@ -74,7 +76,8 @@ class Trial:
             raise
         except Exception as error:
             raise self._died(error) from error
-        return self._checked(found)
+        self._frames = self._checked(found)
+        return self._frames
 
     def step(self, action: np.ndarray) -> Moment:
         """Do `action` (A,) in [-1, 1] for one step. Raises TrainingError for what no learner can use."""
@@ -90,7 +93,12 @@ class Trial:
                 f"env {self.name!r} gave the reward {reward} for the action {np.round(action, 3).tolist()}; expected a "
                 "finite number: mend the environment; what was learned before this episode is kept"
             )
-        return Moment(self._checked(found), reward, bool(terminated), bool(truncated), info)
+        before, self._frames = self._frames, self._checked(found)
+        if not self._rewarding.only_task:
+            success = info.get("success")
+            reward = self._rewarding(before, self._frames, reward, None if success is None else bool(success))
+            info = {key: value for key, value in info.items() if key != "return"}
+        return Moment(self._frames, reward, bool(terminated), bool(truncated), info)
 
     def render(self) -> np.ndarray | None:
         """A picture, if the environment draws any."""
@@ -105,9 +113,8 @@ class Trial:
         action = np.clip(np.asarray(action, np.float64), -1, 1)
         if self._steps is None:
             return (self._low + (action + 1) / 2 * (self._high - self._low)).astype(np.float32)
-        env: Any = self._env.unwrapped
-        names, (measured, _, _) = list(env.robot.world.joint_names), env.robot.world.joint_state()
-        at = measured[[names.index(name) for name in self.contract.command.joint_names]]  # type: ignore[union-attr]
+        assert self.contract is not None
+        at = np.array([self._frames[key][row] for key, row in self.contract.measured], np.float64)
         return np.clip(at + action * self._steps, self._low, self._high).astype(np.float32)
 
     def _checked(self, found: Any) -> Frames:
@@ -135,10 +142,11 @@ def make_trial(settings: TryingSettings, contract: Path | None = None) -> Trial:
     """The environment of the settings. Raises UserError for one unknown (with near names) or not installed."""
     name, repeat = settings.env, settings.action_repeat
     if name.startswith(GYMNASIUM):
-        return _of_gymnasium(name, repeat)
-    suite = name.split("/")[0] if "/" in name else "panda"
+        return _of_gymnasium(name, repeat, settings.reward_from)
     if "/" in name or name in _demo_tasks():
-        return _of_contract(name, suite, repeat, contract)
+        found = contract_of(name, contract)
+        assert found is not None
+        return _of_contract(name, found, repeat, settings.reward_from)
     require_package("dm_control", f"env {name!r}")
     from difftop_ros.sim import control_suite
 
@@ -151,14 +159,16 @@ def make_trial(settings: TryingSettings, contract: Path | None = None) -> Trial:
             f"env is {name!r}; expected a task of dm_control such as cartpole-swingup, one of {_demo_tasks()} of the "
             f"demo's arm, SUITE/TASK or {GYMNASIUM}ID: {hint}", "env"
         ) from error  # fmt: skip
-    return Trial(name, env, env.action_repeat, -(-env.control_steps // env.action_repeat))
+    return Trial(
+        name, env, env.action_repeat, -(-env.control_steps // env.action_repeat), reward_from=settings.reward_from
+    )
 
 
 def _demo_tasks() -> list[str]:
     return ["reach", "push", "lift"]
 
 
-def _of_gymnasium(name: str, repeat: int) -> Trial:
+def _of_gymnasium(name: str, repeat: int, reward_from: str) -> Trial:
     ident = name.removeprefix(GYMNASIUM)
     try:
         env = gymnasium.make(ident)
@@ -167,21 +177,28 @@ def _of_gymnasium(name: str, repeat: int) -> Trial:
         raise TrainingError(f"env {name!r}: {error}; near names are {near}", "env") from None
     longest = env.spec.max_episode_steps if env.spec else None
     count = max(repeat, 1)
-    return Trial(name, Repeated(env, count), count, longest and -(-longest // count))
+    return Trial(name, Repeated(env, count), count, longest and -(-longest // count), reward_from=reward_from)
 
 
-def _of_contract(name: str, suite: str, repeat: int, path: Path | None) -> Trial:
-    from difftop_ros.sim.env import ContractEnv
-
+def contract_of(name: str, path: Path | None) -> Contract | None:
+    """The contract of what is tried: the file's, else the usual one of a robot's task; None for what has no robot."""
+    if path is None and (name.startswith(GYMNASIUM) or not ("/" in name or name in _demo_tasks())):
+        return None
+    suite = name.split("/")[0] if "/" in name else "panda"
     if path is None and suite not in USUAL_CONTRACTS:
         raise TrainingError(f"env {name!r} needs a robot: give its contract with --contract", "env")
-    found = load_contract(path or share_path(f"config/{USUAL_CONTRACTS[suite]}.yaml"))
+    return load_contract(path or share_path(f"config/{USUAL_CONTRACTS[suite]}.yaml"))
+
+
+def _of_contract(name: str, found: Contract, repeat: int, reward_from: str) -> Trial:
+    from difftop_ros.sim.env import ContractEnv
+
     if repeat > 1:
         raise TrainingError(
             f"action_repeat is {repeat}, but a contract has its own rate ({found.rate_hz:g} Hz); set rate_hz there"
         )
     env = ContractEnv(found, name.removeprefix("panda/"), ends_on_success=False)
-    return Trial(name, env, 1, env.robot.max_steps, found)
+    return Trial(name, env, 1, env.robot.max_steps, found, reward_from)
 
 
 class Repeated(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difftop_ros.learning.reinforcement.losses import Batch, model_loss, plan_loss, prior_loss
+from difftop_ros.learning.reinforcement.losses import Batch, imitation_loss, model_loss, plan_loss, prior_loss
 from difftop_ros.learning.reinforcement.replay import Replay
 from difftop_ros.learning.reinforcement.settings import TryingSettings
 from difftop_ros.learning.settings import TrainingError
@@ -52,10 +52,11 @@ class Learner:
             self._model_loss = torch.compile(model_loss, fullgraph=True, dynamic=False)
             self._prior_loss = torch.compile(prior_loss, fullgraph=True, dynamic=False)
 
-    def update(self, replay: Replay) -> dict[str, float]:
+    def update(self, replay: Replay, imitate: float = 0.0) -> dict[str, float]:
         """One step of every optimiser on a batch drawn from `replay`; the losses by name.
 
-        Raises TrainingError when a loss is not finite: the weights are as they were before.
+        imitate: weight of the prior's squared distance to what was done. Raises TrainingError when a loss is not
+        finite: the weights are as they were before.
         """
         settings, agent = self.settings, self.agent
         seeds = np.random.SeedSequence([settings.seed, 2, self.updates]).generate_state(2)
@@ -78,6 +79,8 @@ class Learner:
             )
         _step(self.model_optimiser, self.model_parameters, gradients)
         loss, worth = self._prior_loss(agent, states, settings)
+        if imitate:
+            loss = loss + imitate * imitation_loss(agent, states, batch)
         gradients = list(torch.autograd.grad(loss, self.prior_parameters))
         _clipped(gradients, CLIP)
         _step(self.prior_optimiser, self.prior_parameters, gradients)

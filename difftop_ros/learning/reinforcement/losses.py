@@ -101,6 +101,11 @@ def prior_loss(agent: LatentAgent, states: Tensor, settings: TryingSettings) -> 
     ].detach()
 
 
+def imitation_loss(agent: LatentAgent, states: Tensor, batch: Batch) -> Tensor:
+    """The prior's mean squared distance to what was done at states (L + 1, B, Z), ()."""
+    return (agent.model.prior(states[:-1].flatten(0, 1)) - batch.actions.flatten(0, 1)).square().mean()
+
+
 def plan_loss(agent: LatentAgent, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """-Q(s, a*_0) over the running scale, with the graph through the solve, and how much more it is than the prior's.
 

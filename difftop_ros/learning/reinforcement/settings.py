@@ -24,12 +24,19 @@ class TryingSettings(Recorded):
 
     policy: LatentPlanningConfig = Field(default_factory=lambda: LatentPlanningConfig())
     env: str = Field("cartpole-swingup", description="what is tried: a task of dm_control (cartpole-swingup), of the "
-                     "demo's arm or Meta-World (reach, metaworld/reach-v3), or gymnasium:ID")  # fmt: skip
+                     "demo's arm or Meta-World (reach, metaworld/reach-v3), gymnasium:ID, or ros: the robot "
+                     "behind the contract's topics")  # fmt: skip
     action_repeat: int = Field(0, ge=0, le=100, description="control steps that an action is held; 0: the task's usual")
     observe: Literal["state", "pixels"] = Field("state", description="what a task of dm_control shows: its state, or "
                                                 "three pictures of 84 x 84")  # fmt: skip
+    reward_from: str = Field("task", description="what a step earns: the task's own reward, success (1 while it is "
+                             "done), less the costs of costs:FILE; several with +. For bags task is the contract's "
+                             "reward_topic")  # fmt: skip
     steps: int = Field(50_000, ge=1, description="control steps of the environment")
     random_steps: int = Field(4_000, ge=1, description="control steps at random before anything is learned")
+    pretrain: int = Field(2_000, ge=0, description="updates on recorded episodes before anything is tried; then there "
+                          "are no random steps")  # fmt: skip
+    imitate: float = Field(1.0, ge=0, description="weight of the recorded action for the prior in those updates")
     update_ratio: float = Field(1.0, gt=0, le=100, description="updates per action")
     batch: int = Field(128, ge=2, le=65536, description="sequences per update")
     unroll: int = Field(3, ge=1, le=100, description="steps the model is unrolled for in training")

@@ -24,6 +24,7 @@ from difftop_ros.learning.checkpoints import checkpoint_step, forget_old, latest
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.reinforcement.acting import EVALUATION_SEED, acting, evaluate, try_episode
+from difftop_ros.learning.reinforcement.demonstrations import Demonstrations
 from difftop_ros.learning.reinforcement.environments import Trial
 from difftop_ros.learning.reinforcement.learner import Learner
 from difftop_ros.learning.reinforcement.replay import Episode, Replay
@@ -79,14 +80,17 @@ def train_by_trying(
     fresh: bool = False,
     report: Report = silent,
     stop: Stop = never,
+    recorded: Demonstrations | None = None,
 ) -> Trained:
     """Train in the environments that `make` makes and write the run's folder; a stopped run goes on from where it was.
+
+    recorded: episodes of the same robot that are remembered and learned from first.
 
     The folder gets training.yaml, checkpoints/, episodes/, logs/ (TensorBoard) and returns.csv, a row per evaluated
     episode. Raises Stopped after the episode in which `stop()` turned true, and TrainingError if `out` holds another
     run, a loss is not finite, or the environment cannot be used; what is in checkpoints/ is kept then.
     """
-    run = Run(make, settings, Path(out), device or torch.device("cpu"), fresh, report, stop)
+    run = Run(make, settings, Path(out), device or torch.device("cpu"), fresh, report, stop, recorded)
     try:
         return run.go()
     finally:
@@ -105,12 +109,14 @@ class Run:
         fresh: bool,
         report: Report,
         stop: Stop,
+        recorded: Demonstrations | None = None,
     ) -> None:
         if fresh:
             _remove(out)
-        settings.check_resumable(out, {})
+        data = {} if recorded is None else {"recorded episodes": recorded.mark}
+        settings.check_resumable(out, data)
         out.mkdir(parents=True, exist_ok=True)
-        settings.record(out, {})
+        settings.record(out, data)
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
@@ -121,7 +127,11 @@ class Run:
         self.agent = make_agent(self.trial, settings).to(device)
         self.learner = Learner(self.agent, settings, device)
         self.replay = Replay(settings.memory)
-        self.step = self.episodes = self._saved = 0
+        self._recorded = () if recorded is None else tuple(recorded.episodes)
+        for episode in self._recorded:
+            self.replay.add(episode)
+        self.step = self.episodes = 0
+        self._saved: tuple[int, int] | None = None  # steps and updates of the last checkpoint
         self.times, self._began = Times(), time.monotonic()
         self._told, self._first = 0.0, 0
         self._debt = 0.0  # updates that are due
@@ -131,8 +141,10 @@ class Run:
     def go(self) -> Trained:
         """Until the last step, or until `stop()`."""
         settings = self.settings
-        if self.step < settings.steps:
+        if self.learner.updates and self.step < settings.steps:
             self.learner.prepare()
+        if self._recorded and self.learner.updates < settings.pretrain:
+            self._pretrain()
         while self.step < settings.steps:
             if self.stop():
                 self._save()
@@ -153,6 +165,26 @@ class Run:
         if self._log is not None:
             self._log.close()
 
+    def _pretrain(self) -> None:
+        """Updates on recorded episodes alone, in which the prior is drawn to what was done in them."""
+        settings, told = self.settings, dict[str, float]()
+        if not self.learner.updates:
+            self._fit()
+        while self.learner.updates < settings.pretrain:
+            if self.stop():
+                self._save()
+                raise Stopped(f"stopped after {self.learner.updates} updates on recorded episodes, kept in {self.out}")
+            told |= self.learner.update(self.replay, settings.imitate)
+            self._tell(told)
+        self._tell(told, logged=True)
+        self._evaluate()
+        self._save()
+
+    @property
+    def _knows(self) -> bool:
+        """Whether there is something to act and to learn from: recorded episodes, or the random steps are over."""
+        return bool(self._recorded) or self.step >= self.settings.random_steps
+
     def _due(self, before: int, every: int) -> bool:
         return self.step // every > before // every
 
@@ -161,7 +193,7 @@ class Run:
         settings = self.settings
         seeds = np.random.SeedSequence([settings.seed, 1, self.episodes])
         random, start = np.random.default_rng(seeds), int(seeds.generate_state(1)[0] % EVALUATION_SEED)
-        known = self.step >= settings.random_steps
+        known = self._knows
         noise = settings.noise_at(self.step)
         began = time.process_time()
         tried = try_episode(self.agent if known else None, self.trial, start, noise, random)
@@ -176,8 +208,8 @@ class Run:
         self._tell({"return": tried.reached, "noise": noise}, logged=True)
 
     def _learn(self) -> None:
-        """The updates that are due; none before the first random steps are over, which say what is normal."""
-        if self.step < self.settings.random_steps:
+        """The updates that are due; none before there is something to learn from, which says what is normal too."""
+        if not self._knows:
             return
         if not self.learner.updates:
             self._fit()
@@ -192,7 +224,7 @@ class Run:
         self._tell(told, logged=True)
 
     def _fit(self) -> None:
-        """The normaliser, from what the random steps saw; the discount, from how long an episode lasts."""
+        """The normaliser, from what was seen so far; the discount, from how long an episode lasts."""
         normaliser = self.agent.normaliser
         for key in normaliser.fitted:
             frames = self.replay.frames(key)
@@ -201,6 +233,7 @@ class Run:
         longest = self.trial.longest or len(self.replay) / self.replay.episodes
         discount = self.settings.discount or float(np.clip(1 - 5 / max(longest, 5.1), 0.95, 0.995))
         self.agent.get_buffer("discount").fill_(discount)
+        self.learner.prepare()  # not before: a prepared plan has the discount of its making
 
     def _evaluate(self) -> None:
         """Returns of every way to act from the same starts, as rows of returns.csv."""
@@ -227,7 +260,7 @@ class Run:
             np.savez(file, actions=episode.actions, rewards=episode.rewards, terminated=episode.terminated, **frames)
 
     def _save(self) -> None:
-        if self._saved == self.step:
+        if self._saved == (self.step, self.learner.updates):
             return
         self.times.seconds += time.monotonic() - self._began
         self._began, self._first = time.monotonic(), self.step
@@ -242,7 +275,7 @@ class Run:
         with whole(folder / f"step={self.step}.ckpt") as beside:
             torch.save(state, beside)
         forget_old(folder)
-        self._saved = self.step
+        self._saved = self.step, self.learner.updates
 
     def _resume(self) -> None:
         newest = latest_checkpoint(self.out / "checkpoints")
@@ -252,7 +285,8 @@ class Run:
             state = read_checkpoint(newest)
             self.learner.load(state["learner"])
             self.step, self.episodes, self._debt = int(state["step"]), int(state["episodes"]), float(state["debt"])
-            self.times, self._saved, self._first = Times(**state["times"]), self.step, self.step
+            self.times, self._first = Times(**state["times"]), self.step
+            self._saved = self.step, self.learner.updates
         for number in range(self.episodes):
             self.replay.add(read_episode(self.out / "episodes" / f"{number:06d}.npz"))
         _cut(self.out / RETURNS, self.step)

@@ -46,7 +46,8 @@ class Recorder:
         self.required = {**ObservationPipeline(contract).topics, contract.command.topic: contract.command.type}
         self._episode_topic = node.resolve_topic_name(EPISODE_TOPIC)
         self._flag_topic = node.resolve_topic_name(INTERVENTION_TOPIC)
-        optional = [*optional_topics(contract), self._episode_topic, self._flag_topic, *(extra or [])]
+        also = [*map(node.resolve_topic_name, optional_topics(contract)), self._episode_topic, self._flag_topic]
+        optional = [*also, *(extra or [])]
         self._success_topic = contract.episode.success_topic
         optional = [topic for topic in optional if topic not in self.required]
         self.topics = TopicFollower(node, self.required, optional, self._on_message, early=[contract.command.topic])
@@ -169,11 +170,12 @@ def summary(bag: EpisodeBag) -> str:
 
 
 def optional_topics(contract: Contract) -> list[str]:
-    """Topics that are recorded when they are there: camera infos, fixed transforms, the success mark."""
+    """Topics that are recorded when they are there: camera infos, fixed transforms, the success mark, the reward."""
     success, robot = contract.episode.success_topic, contract.robot
     # What moves is told by TF for whom it places clouds, and is compared with the robot's model.
     moving = [robot.tf] if robot.description or transforms_followed(contract) else []
-    return [*_camera_infos(contract), robot.tf_static, *moving, *([success] if success else [])]
+    marks = [*([success] if success else []), contract.episode.rewarded_on]
+    return [*_camera_infos(contract), robot.tf_static, *moving, *marks]
 
 
 def _camera_infos(contract: Contract) -> list[str]:

@@ -1,9 +1,11 @@
-"""Trains a policy from bags and tells about it on /difftop/training_progress; ends when the training does.
+"""Trains a policy and tells about it on /difftop/training_progress; ends when the training does.
 
     python -m difftop_ros.nodes.trainer.node --ros-args -p bags:=bags -p out:=models/mine
+    python -m difftop_ros.nodes.trainer.node --ros-args -p env:=ros -p contract:=my_robot.yaml -p out:=models/mine
 
-Lives here: the node, its service and its exit code. The work is learning/run.py's, in a thread of this process;
-parameters are in parameters.py. Started again with the same parameters it goes on where it was stopped.
+Lives here: the node, its service and its exit code. The work is that of learning/run.py, from bags, or where `env` is
+given of learning/reinforcement, by trying; it is done in a thread of this process. Parameters are in parameters.py, the
+robot that is tried over topics in robot.py. Started again with the same parameters it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.errors import UserError, missing_package, of_the_disk
-from difftop_ros.learning.progress import Progress, Stopped
+from difftop_ros.learning.progress import Progress, Report, Stopped
 from difftop_ros.nodes.parameters import declare
 from difftop_ros.nodes.process import named, run_node
-from difftop_ros.nodes.trainer.parameters import job_from, parameters
+from difftop_ros.nodes.trainer.parameters import ROBOT, job_from, parameters, trying_from
 
 NODE_NAME = "difftop_trainer"
 TOPIC = "difftop/training_progress"
@@ -131,9 +133,12 @@ class Trainer:
         try:
             try:
                 # imported here: it takes seconds, in which the node already answers
-                from difftop_ros.learning.run import run_training
+                if self.values["env"]:
+                    self._try(tell)
+                else:
+                    from difftop_ros.learning.run import run_training
 
-                run_training(job_from(self.values), tell, self._asked.is_set)
+                    run_training(job_from(self.values), tell, self._asked.is_set)
                 self._exit_code = 0
                 return
             except ModuleNotFoundError as error:
@@ -150,6 +155,26 @@ class Trainer:
                 traceback.print_exc()
                 why = f"{type(error).__name__}: {error}"
         self._told.put(replace(last, stage=stage, message=why))
+
+    def _try(self, tell: Report) -> None:
+        """Learn by trying, in a simulated environment or the robot that this node's topics lead to."""
+        from difftop_ros.learning.reinforcement.job import train_in_environment
+
+        job, robot = trying_from(self.values), None
+        if job.settings.env == ROBOT:
+            from difftop_ros.contract import load_contract
+            from difftop_ros.nodes.trainer.robot import TriedRobot
+
+            contract = load_contract(job.contract)
+            robot = TriedRobot(self.node, contract, self.values["reset"], job.settings.reward_from, self._asked.is_set)
+        try:
+            train_in_environment(
+                job.settings, job.out, job.contract, job.device, job.fresh, tell, self._asked.is_set, job.bags,
+                None if robot is None else robot.trial,
+            )  # fmt: skip
+        finally:
+            if robot is not None:
+                robot.close()
 
 
 class TrainerProgram:

@@ -63,6 +63,8 @@ class Outlet(Protocol):
 
     def state(self, time_ns: int, world: SimWorld) -> None: ...
 
+    def reward(self, world: SimWorld) -> None: ...
+
     def episode(self, episode: EpisodeMoment) -> None: ...
 
     def wanted(self, tick: int, force: bool) -> tuple[str, ...]: ...
@@ -298,6 +300,8 @@ class SimLoop:
         self._outlet.tick(Moment(self.time_ns, *self.world.joint_state()))
         if first or self._due(STATE_HZ):
             self._outlet.state(self.time_ns, self.world)
+        if (self._tick - self._start_tick) % self._settings.step_ticks == 0:
+            self._outlet.reward(self.world)
         success = self.world.success()
         self._succeeded |= success
         if first or success != self._reported_success or self._due(_SLOW_REPORT_HZ):

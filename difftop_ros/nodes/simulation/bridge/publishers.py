@@ -77,6 +77,7 @@ class BridgePublishers:
         ]
         success_topic = contract.episode.success_topic or "sim/success"
         self._success = node.create_publisher(ros_types("std_msgs/msg/Bool"), success_topic, latched)
+        self._reward = node.create_publisher(ros_types("std_msgs/msg/Float64"), contract.episode.rewarded_on, 10)
         self._episode = node.create_publisher(ros_types("difftop_ros/msg/EpisodeStatus"), "sim/episode", latched)
         self._diagnostics = node.create_publisher(ros_types("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10)
         self._state = node.create_publisher(ros_types(STATE_TYPE), STATE_TOPIC, 50)
@@ -106,6 +107,11 @@ class BridgePublishers:
         """Publishes the world's whole state, if anyone listens."""
         if self._state.get_subscription_count():
             self._state.publish(state_message(ros_types, time_ns * 1e-9, world.snapshot()))
+
+    def reward(self, world: SimWorld) -> None:
+        """Publishes what the moment is worth, if anyone listens; after the joint states of the same moment."""
+        if self._reward.get_subscription_count():
+            self._reward.publish(ros_types("std_msgs/msg/Float64")(data=float(world.reward())))
 
     def episode(self, episode: EpisodeMoment) -> None:
         """Publishes success and the episode's status."""

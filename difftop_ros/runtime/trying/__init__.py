@@ -1,0 +1,1 @@
+"""A robot behind its topics as something to try: an environment whose commands pass the gate."""
