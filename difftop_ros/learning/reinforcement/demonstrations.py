@@ -12,10 +12,10 @@ import numpy as np
 
 from difftop_ros.contract import Contract
 from difftop_ros.data import EpisodeDataset
-from difftop_ros.data.bags.numbers import numbers_at
 from difftop_ros.data.episodes.dataset import Episode as Recorded
 from difftop_ros.data.episodes.store import ACTION
 from difftop_ros.data.errors import BagError
+from difftop_ros.data.numbers import numbers_at
 from difftop_ros.learning.reinforcement.replay import Episode
 from difftop_ros.learning.reinforcement.rewards import Rewarding
 from difftop_ros.learning.settings import TrainingError

@@ -18,8 +18,8 @@ from rosbags.typesys import Stores, get_typestore
 from difftop_ros.cli import main
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.data import EpisodeDataset, ingest
-from difftop_ros.data.bags.numbers import numbers_at
 from difftop_ros.data.errors import BagError
+from difftop_ros.data.numbers import numbers_at
 from difftop_ros.learning.checkpoints import checkpoints
 from difftop_ros.learning.reinforcement.demonstrations import Demonstrations, demonstrations_of
 from difftop_ros.learning.reinforcement.environments import make_trial
