@@ -35,6 +35,8 @@ EXTRAS = {
     "datasets": ["h5py"],
     # Data sets of LeRobot, written and read without LeRobot.
     "lerobot": ["pyarrow", "imageio-ffmpeg"],
+    # What a policy sees of a bag, for Foxglove: `difftop view` (20 MB).
+    "view": ["foxglove-sdk"],
     # Training, with plots of it; tasks of dm_control to learn by trying (120 MB); a rival without a model.
     "train": ["lightning", "tensorboard", "matplotlib"],
     "dmcontrol": ["dm-control", "gymnasium"],
@@ -47,7 +49,7 @@ EXTRAS = {
     "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "latex2mathml"],
     # Tests, linting, and `colcon build` on top of the pip wheels.
     "dev": ["pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "psutil", "ruff", "mypy",
-            "import-linter", "pre-commit"],
+            "import-linter", "pre-commit", "protobuf"],
     # A search for inputs that reach new lines: `python -m tools.fuzz --guided`.
     "fuzz": ["atheris; python_version >= '3.11'"],
     "colcon": ["colcon-common-extensions", "ninja", "cmake<4", "ros-ament-cmake", "ros-ament-cmake-ros",

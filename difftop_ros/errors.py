@@ -7,7 +7,7 @@ import importlib.util
 EXTRAS = {
     "mujoco": "sim", "gymnasium": "sim", "imageio": "sim", "lightning": "train", "tensorboard": "train",
     "matplotlib": "train", "rclpy": "ros", "diffusers": "diffusion", "pydrake": "drake", "pxr": "isaac",
-    "dm_control": "dmcontrol", "stable_baselines3": "rivals",
+    "dm_control": "dmcontrol", "stable_baselines3": "rivals", "foxglove": "view",
 }  # fmt: skip
 # What a disk says that takes no more: full, over a quota, read-only, a file too large.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)

@@ -17,6 +17,7 @@ VERBS = {
     "contract": "check a robot contract: alone, against a running robot, or against a bag",
     "record": "record demonstrations of the contract's topics to bags",
     "bag": "look into bags: rates, gaps, ages, pictures; turn them into a dataset",
+    "view": "show in Foxglove what a policy sees of a bag, beside what came in; layouts for live topics",
     "train": "train a policy from bags",
     "train-rl": "train a policy by trying, with a reward",
     "eval": "run a policy closed loop in simulation and count successes",

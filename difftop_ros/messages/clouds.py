@@ -42,6 +42,23 @@ def cloud_frame(obs: CloudObs, messages: Mapping[str, Any], poses: Poses | None 
     return found if obs.relative_to is None else from_tool(found, obs, (poses or {})[obs.tool])
 
 
+def whole_cloud(obs: CloudObs, messages: Mapping[str, Any], poses: Poses | None = None) -> np.ndarray:
+    """Float32 (n, 3), or (n, 6) with colour 0..1: all finite points of all cameras in obs.frame, as they came.
+
+    Raises ObservationError.
+    """
+    bare = obs.model_copy(update={"crop": None})
+    parts = [
+        cropped(_measured(source, obs, messages), _standing(source, obs.frame, poses or {}), bare)
+        for source in obs.sources
+    ]
+    points = joined(parts)
+    cloud = np.stack([points.x, points.y, points.z], axis=1)
+    if not obs.color or points.colour is None:
+        return cloud
+    return np.concatenate([cloud, points.colour(np.arange(len(cloud)))], axis=1)
+
+
 def _standing(source: CloudSource, frame: str, poses: Poses) -> CloudSource:
     """The camera where it was; as it is, if it does not move."""
     place, transform = source.place(frame), source.transform

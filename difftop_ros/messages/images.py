@@ -27,8 +27,7 @@ def image_frame(obs: ImageObs, messages: Mapping[str, Any]) -> np.ndarray:
 
     Raises ObservationError, also for a picture of another size than the contract's and for one that shows nothing.
     """
-    decode = decode_compressed if obs.type == PICTURES[1] else decode_colour
-    picture = decode(messages[obs.topic], obs.topic, obs.max_pixels)
+    picture = whole_image(messages[obs.topic], obs)
     if obs.size is not None and picture.shape[:2] != obs.size:
         raise ObservationError(
             f"picture on '{obs.topic}' is {picture.shape[1]} x {picture.shape[0]}; the contract's size (height, width) "
@@ -42,6 +41,12 @@ def image_frame(obs: ImageObs, messages: Mapping[str, Any]) -> np.ndarray:
             f"is {obs.min_contrast:g}: check lens, light and exposure"
         )
     return frame
+
+
+def whole_image(message: Any, obs: ImageObs) -> np.ndarray:
+    """Uint8 (height, width, 3) RGB of an observation's message as it came. Raises ObservationError."""
+    decode = decode_compressed if obs.type == PICTURES[1] else decode_colour
+    return decode(message, obs.topic, obs.max_pixels)
 
 
 def decode_colour(message: Any, topic: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:

@@ -64,6 +64,7 @@ OPTIONS = {
     ("eval",): ["--model", "--episodes", "--first-seed", "--min-successes", "--no-base"],
     ("model", "sign"): ["folder"],
     ("run",): ["--model", "--contract", "--sim-time", "--params-file"],
+    ("view",): ["--bag", "--layouts", "--contract", "--out", "--serve"],
     ("sim",): ["--task", "--contract", "--realtime-factor", "--lockstep"],
     ("bench", "imitation"): ["--tasks", "--policies", "--seeds", "--demos", "--steps", "--csv", "--report"],
     ("bench", "obstacles"): ["--models", "--obstacles", "--arms", "--starts", "--film", "--csv", "--report"],

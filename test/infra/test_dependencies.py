@@ -21,11 +21,13 @@ DISTRIBUTION = {
     "theseus": "theseus-ai",
     "pydrake": "drake",
     "pxr": "usd-core",
+    "foxglove": "foxglove-sdk",
+    "google": "protobuf",
 }
 OURS = {"difftop_ros", "benchmarks", "tools", *(path.stem for path in (ROOT / "test/support").glob("*.py"))}
 # Part of ROS 2 itself: from the wheels in the extra [ros], or from the ROS 2 installation.
 ROS = re.compile(
-    r"rclpy|rcl_interfaces|launch(_ros)?|ament_index_python|builtin_interfaces|rosidl_\w+|rpyutils|[a-z]+_msgs|std_srvs"
+    r"rclpy|rcl_interfaces|launch(_ros)?|ament_index_python|builtin_interfaces|rosidl_\w+|rpyutils|[a-z]+_msgs|std_srvs|simulation_interfaces"
 )
 
 

@@ -51,5 +51,6 @@ class Drawing:
             if position is not None:
                 place = body.pose(position[None], self._tool)[0, :3, 3] + [0.0, 0.0, 0.15]
                 near = "" if np.isnan(result.clearance) else f"{1e3 * result.clearance:.0f} mm: "
-                markers.words(result.refusal or near + result.clearance_between, place)
+                shares = [f"{name} {cost:.3g}" for name, cost in zip(result.term_names, result.term_costs, strict=True)]
+                markers.words("\n".join([result.refusal or near + result.clearance_between, *shares]), place)
         return markers.message()
