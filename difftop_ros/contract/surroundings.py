@@ -27,6 +27,12 @@ class Surroundings(Section):
     )
     robot_margin: float = Field(0.03, ge=0, description="points so near to the robot's spheres are the robot's own [m]")
     tool_margin: float = Field(0.06, ge=0, description="points so near to the tool's point are what it holds [m]")
+    thickness: float = Field(
+        0.03, ge=0, le=0.2, description="how far things are taken to reach behind the surface that the camera sees [m]"
+    )
+    ahead_s: float = Field(
+        0.4, ge=0, le=2, description="what moves is taken to be wherever it comes within this time, too [s]"
+    )
     memory_s: float = Field(
         2.0, ge=0, le=60, description="how long a point counts after it was last seen while the arm hides it [s]"
     )

@@ -25,7 +25,9 @@ class Clearance:
 
 
 class Collision:
-    """weight * sum over steps and spheres of ((margin - distance) / margin)^2 where a sphere is nearer than the margin.
+    """weight * sum over steps and spheres of ((margin - distance) / margin)^3 where a sphere is nearer than the margin.
+
+    The third power is gentle at the margin's edge, so that a goal a little within it is still reached; steep inside.
 
     The motion between two steps is looked at too: `between` more configurations on each stretch, the first one from
     where the robot is. Zero, with zero gradient, for a plan that keeps its distance. Weight, margin, shapes, field and
@@ -48,6 +50,7 @@ class Collision:
         self.margin, self.weight = margin, weight
         self.position = torch.zeros(len(robot.joints))
         self.shapes = Shapes.none()
+        self.soon = Shapes.none(0, 0, 0)  # where shapes that move will be: heeded as those, and may contain the robot
         self._share = torch.arange(1, between + 2) / (between + 1)
         self._tree: cKDTree | None = None
         self._field = torch.full((1, *(grid.size if grid else (1, 1, 1))), 1e3)
@@ -65,13 +68,13 @@ class Collision:
     @property
     def data(self) -> tuple[Tensor, ...]:
         """Weight (), margin (), position (A,), the shapes' rows and the field, without a batch."""
-        shapes = (self.shapes.boxes[0], self.shapes.cylinders[0], self.shapes.planes[0])
+        shapes = (group[0] for group in self.shapes.and_also(self.soon).groups)
         return torch.tensor(self.weight), torch.tensor(self.margin), self.position, *shapes, self._field[0]
 
     def __call__(self, commands: Tensor, weight: Tensor, margin: Tensor, position: Tensor, *around: Tensor) -> Tensor:
         """commands (B, H, A) [rad | m] -> cost (B,)."""
         near = margin[:, None, None] - self._distances(self._sweep(commands, position), *around)
-        return weight * (near.clamp_min(0.0) / margin[:, None, None]).square().sum((1, 2))
+        return weight * (near.clamp_min(0.0) / margin[:, None, None]).pow(3).sum((1, 2))
 
     def _sweep(self, commands: Tensor, position: Tensor) -> Tensor:
         """The configurations (B, H (between + 1), A) on the way, each stretch's end last."""
@@ -93,7 +96,7 @@ class Collision:
         position = self.position
         swept = self._sweep(torch.as_tensor(commands, dtype=position.dtype)[None], position[None])[0]
         centres = self.robot.sphere_centres(swept)
-        distance = self.shapes.distance(centres[None])[0]
+        distance = self.shapes.and_also(self.soon).distance(centres[None])[0]
         if self._tree is not None:
             seen = self._tree.query(centres.numpy())[0]
             distance = torch.minimum(distance, torch.from_numpy(seen).to(distance))

@@ -30,6 +30,9 @@ class SolveOptions(Section):
     """How the second solve goes, which adds the costs to the policy's own plan."""
 
     tether: float = Field(0.3, gt=0, le=1e3, description="how strongly the plan stays near the policy's own")
+    posture: float = Field(
+        10.0, ge=0, le=1e3, description="how much more that turns the tool, or moves the arm round it, is held"
+    )
     stiffness: float = Field(3.0, ge=0, le=1e3, description="how strongly the way round is kept smooth")
     iterations: int = Field(6, ge=1, le=1000, description="of the solve")
     detour_m: float = Field(

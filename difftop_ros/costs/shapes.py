@@ -47,8 +47,17 @@ class Shapes:
         planes = [plane(s.point, s.normal) for s in given if isinstance(s, HalfSpace)]
         unused = [max(n - len(rows), 0) for n, rows in zip(room, (boxes, cylinders, planes), strict=True)]
         free = cls.none(*unused)
-        groups = ((boxes, free.boxes), (cylinders, free.cylinders), (planes, free.planes))
+        groups = zip((boxes, cylinders, planes), free.groups, strict=True)
         return cls(*(torch.cat([torch.stack(rows)[None], rest], 1) if rows else rest for rows, rest in groups))
+
+    @property
+    def groups(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, cylinders and planes."""
+        return self.boxes, self.cylinders, self.planes
+
+    def and_also(self, others: Shapes) -> Shapes:
+        """These and others, of the same batch."""
+        return Shapes(*(torch.cat(pair, 1) for pair in zip(self.groups, others.groups, strict=True)))
 
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (B, ...) [m] of points (B, ..., 3) to the nearest obstacle's surface; negative inside."""

@@ -1,9 +1,11 @@
 """The second solve: a plan near a given one that heeds the added costs. What gave the first plan does not matter.
 
-The cost of a plan a is tether/2 ||u||^2 + stiffness/2 ||second differences of u||^2 + sum of terms, with u (H, A) the
-difference to the given plan in steps at top speed. The first two are u'Mu/2 for each joint; u is sought among the
-MODES smoothest eigenvectors of M, each scaled so that their part of the cost is half the square of its amounts v. So
-the solver has fewer variables and a good scale, and a plan stays smooth however few its iterations are.
+The cost of a plan a is tether/2 u'Gu + stiffness/2 ||second differences of u||^2 + sum of terms, with u (H, A) the
+difference to the given plan in steps at top speed. G is 1 for what moves the tool's point alone, and `posture` more for
+what turns the tool or moves the arm while the tool stays: a policy knows the postures of its demonstrations alone, and
+does not come back to them from others. Along G's eigenvectors axes do not depend on each other; u is sought among the
+MODES smoothest ways of each, scaled so that their part of the cost is half the square of its amounts v. So the solver
+has fewer variables and a good scale, and a plan stays smooth however few its iterations are.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ LEAST_MS = 5.0  # of a solve, however late those before it were
 KEPT = 0.9  # another way is taken when it costs less than this share of the way in force: no dithering before a post
 TOLERANCE = 3e-3  # of the gradient: an amount of a mode by which no step of the plan moves a thousandth at top speed
 MODES = 6
+SMALL = 1e-6  # a difference of a joint [rad | m] for derivatives
+TURN_RAD = 0.1  # a turn of the tool that weighs as much as a joint's step at top speed, times `posture`
 
 
 class CostsFailed(UserError):
@@ -43,8 +47,9 @@ class SecondSolve:
         self._scale = torch.tensor([joint.velocity / contract.rate_hz for joint in command.joints])
         self._bounds = torch.tensor(command.bounds(), dtype=torch.float32)
         self._fixed = torch.tensor([name in contract.robot.coupling for name in command.joint_names])
-        self._spread = torch.diag(self._scale)[~self._fixed]  # (free joints, A): steps of those to commands
         self._modes: dict[int, tuple[Tensor, Tensor]] = {}  # by the horizon
+        free = int((~self._fixed).sum())
+        self._weights, self._axes = torch.ones(free), torch.eye(free)  # of G, see `stand`
         self.collisions = [term for term in costs.terms.values() if isinstance(term, Collision)]
         self._backend = "none"
         self._prepared: dict[int, Any] = {}  # by the number of starts
@@ -56,6 +61,7 @@ class SecondSolve:
             return
         low, high = self._bounds
         middle = ((low + high) / 2).expand(horizon, -1)
+        self.stand(middle[0])
         for starts in {1, len(self._asides(middle, middle[0])) or 1}:
             self.solve_from(middle, middle.expand(starts, -1, -1), None, None)
 
@@ -88,6 +94,7 @@ class SecondSolve:
         ways aside too: most plans follow the one before, and one start is enough. It ends by the time `until` of the
         performance counter, or a little later. Raises CostsFailed if no plan of finite cost is found.
         """
+        self.stand(position)
         first = self.solve_from(plan, plan[None], warm, until)
         found = self._plan(plan, first.actions[0])
         asides = self._asides(plan, position) if self._too_near(found) else []
@@ -120,35 +127,64 @@ class SecondSolve:
             found.append(share)
         return torch.stack(found)
 
+    def stand(self, position: Tensor) -> None:
+        """From now on differences are weighed as they are where the robot stands, at `position` (A,)."""
+        frame = self.contract.robot.tool_frame
+        if frame is None or not self.collisions or self.costs.options.posture == 0:
+            return
+        twist = (self._jacobian(position, frame) * self._scale.double().numpy())[:, ~self._fixed.numpy()]  # (6, free)
+        turn = twist[3:] / TURN_RAD
+        _, sizes, rows = np.linalg.svd(twist)
+        idle = rows[int((sizes > 1e-3 * sizes[0]).sum()) :]  # motions of the arm in which the tool stays
+        weighed = np.eye(len(rows)) + self.costs.options.posture * (turn.T @ turn + idle.T @ idle)
+        weights, axes = np.linalg.eigh(weighed)
+        self._weights, self._axes = torch.tensor(weights).float(), torch.tensor(axes.T).float()
+
+    def _jacobian(self, position: Tensor, frame: str) -> np.ndarray:
+        """(6, A): how a frame's point moves [m] and turns [rad] per unit of each joint."""
+        now = position.double().numpy()
+        body = self.collisions[0].robot.body
+        poses = body.pose(np.stack([now, *(now + SMALL * np.eye(len(now)))]), frame)
+        turns = poses[1:, :3, :3] @ poses[0, :3, :3].T / SMALL
+        return np.stack(
+            [*((poses[1:, :3, 3] - poses[0, :3, 3]) / SMALL).T, turns[:, 2, 1], turns[:, 0, 2], turns[:, 1, 0]]
+        )
+
     def _basis(self, horizon: int) -> tuple[Tensor, Tensor]:
-        """The modes (H, K), and what gives the amounts nearest to a difference, (K, H)."""
+        """The modes (H, K), orthonormal, and what half their squared second differences are, (K,)."""
         if horizon not in self._modes:
-            options = self.costs.options
             begin = np.zeros((2, horizon))  # from rest
             bends = np.diff(np.vstack([begin, np.eye(horizon)]), n=2, axis=0)
-            square = options.tether * np.eye(horizon) + options.stiffness * bends.T @ bends
-            values, vectors = np.linalg.eigh(square)
-            modes = vectors[:, :MODES] / np.sqrt(values[:MODES])
-            self._modes[horizon] = (torch.tensor(modes).float(), torch.tensor(np.linalg.pinv(modes)).float())
+            values, vectors = np.linalg.eigh(bends.T @ bends)
+            self._modes[horizon] = (torch.tensor(vectors[:, :MODES]).float(), torch.tensor(values[:MODES]).float())
         return self._modes[horizon]
 
+    def _scales(self, horizon: int) -> tuple[Tensor, Tensor]:
+        """What an amount of 1 is of each mode and axis of G, (K, free joints); those axes as commands (free, A)."""
+        options, (_, bends) = self.costs.options, self._basis(horizon)
+        scales = (options.tether * self._weights + options.stiffness * bends[:, None]).rsqrt()
+        return scales, self._axes @ torch.diag(self._scale)[~self._fixed]
+
     def _plan(self, plan: Tensor, amounts: Tensor) -> Tensor:
-        """The plan that differs from `plan` by `amounts` (..., K, free joints) of the modes."""
+        """The plan that differs from `plan` by `amounts` (..., K, free joints) of modes and axes."""
         modes, _ = self._basis(len(plan))
-        return torch.clamp(plan + modes @ amounts @ self._spread, *self._bounds)
+        scales, spread = self._scales(len(plan))
+        return torch.clamp(plan + modes @ (amounts * scales) @ spread, *self._bounds)
 
     def _amounts(self, plan: Tensor, wanted: Tensor) -> Tensor:
         """About those (..., K, free joints) that make `plan` the plans `wanted` (..., H, A)."""
-        _, nearest = self._basis(len(plan))
-        return nearest @ ((wanted - plan) / self._scale)[..., ~self._fixed]
+        modes, _ = self._basis(len(plan))
+        scales, _ = self._scales(len(plan))
+        return modes.T @ ((wanted - plan) / self._scale)[..., ~self._fixed] @ self._axes.T / scales
 
     def _problem(self, plan: Tensor, times: int) -> Problem:
         """In amounts v (times, K, free joints)."""
         modes, _ = self._basis(len(plan))
-        still = torch.zeros(times, modes.shape[1], len(self._spread))
+        scales, spread = self._scales(len(plan))
+        still = torch.zeros(times, *scales.shape)
         free = torch.full_like(still, torch.inf)
         problem = Problem(_nothing, (), -free, free, reference=still, proximal=1.0)
-        common = [t.expand(times, *t.shape) for t in (modes, self._spread, plan, self._bounds)]
+        common = [t.expand(times, *t.shape) for t in (modes, scales, spread, plan, self._bounds)]
         for term in self.costs.terms.values():
             data = (tensor.expand(times, *tensor.shape) for tensor in term.data)
             problem = problem.adding(_OfAmounts(term), *common, *data)
@@ -187,17 +223,20 @@ class SecondSolve:
         size, frame = self.costs.options.detour_m, self.contract.robot.tool_frame
         if size == 0 or frame is None or not self.collisions:
             return []
-        model = self.collisions[0].robot
-        with torch.enable_grad():
-            jacobian = torch.autograd.functional.jacobian(lambda q: model.pose(q, frame)[:3, 3], position)
-        way = model.pose(plan[-1], frame)[:3, 3] - model.pose(position, frame)[:3, 3]
-        up = torch.tensor([0.0, 0.0, 1.0])
-        side = torch.linalg.cross(up, way)
-        side = side / side.norm() if float(side.norm()) > 1e-3 else torch.tensor([0.0, 1.0, 0.0])
-        free = jacobian.masked_fill(self._fixed, 0.0)
+        jacobian = self._jacobian(position, frame)
+        jacobian[:, self._fixed.numpy()] = 0.0
+        ends = torch.stack([position, plan[-1]]).double().numpy()
+        places = self.collisions[0].robot.body.pose(ends, frame)[:, :3, 3]
+        way = places[-1] - places[0]
+        up = np.array([0.0, 0.0, 1.0])
+        side = np.cross(up, way)
+        length = float(np.linalg.norm(side))
+        side = side / length if length > 1e-3 else np.array([0.0, 1.0, 0.0])
         profile = torch.sin(torch.linspace(0.0, torch.pi, len(plan) + 2)[1:-1])
-        inverse = torch.linalg.pinv(free)
-        return [plan + profile[:, None] * (inverse @ (size * direction)) for direction in (up, side, -side)]
+        aims = np.zeros((6, 3))  # of the point alone: the tool does not turn
+        aims[:3] = size * np.stack([up, side, -side], axis=1)
+        moves = np.linalg.pinv(jacobian, rcond=1e-2) @ aims  # (A, 3)
+        return [plan + profile[:, None] * torch.from_numpy(move).to(plan) for move in moves.T]
 
     def clipped(self, plan: Tensor) -> np.ndarray:
         """The plan as float64 within the contract's bounds: the box is float32, rounding may leave it by one unit."""
@@ -211,9 +250,10 @@ class _OfAmounts:
     def __init__(self, term: CostTerm) -> None:
         self._term = term
 
-    def __call__(self, v: Tensor, modes: Tensor, spread: Tensor, plan: Tensor, bounds: Tensor, *data: Tensor) -> Tensor:
-        """modes (B, H, K), spread (B, free, A), plan (B, H, A), bounds (B, 2, A), the term's data -> cost (B,)."""
-        commands = plan + modes @ v @ spread
+    def __call__(self, v: Tensor, modes: Tensor, scales: Tensor, spread: Tensor, plan: Tensor, bounds: Tensor,
+                 *data: Tensor) -> Tensor:  # fmt: skip
+        """modes (B, H, K), scales as v, spread (B, free, A), plan (B, H, A), bounds (B, 2, A), term's data -> (B,)."""
+        commands = plan + modes @ (v * scales) @ spread
         return self._term(torch.clamp(commands, bounds[:, :1], bounds[:, 1:]), *data)
 
 

@@ -83,6 +83,7 @@ class Evaluation:
 
 
 Watch = Callable[[int, SimulatedRobot], None]
+Stop = Callable[[SimulatedRobot], str]
 
 
 class Acting(Protocol):
@@ -119,17 +120,19 @@ def evaluate(
     iterations: int | None = None,
     replan_every: int = 1,
     watch: Watch | None = None,
+    stop: Stop | None = None,
     done: Callable[[Outcome], None] | None = None,
 ) -> Evaluation:
     """Run `policy` closed loop from each of `seeds`; a plan every `replan_every` policy steps.
 
     iterations=0 lets the base policy's chunk act unrefined. `watch` is called before every step with the episode's
-    index (for videos), `done` after every episode. An observation that cannot be made ends the episode as a failure.
+    index (for videos), `stop` after every step: a reason ends the episode as a failure. `done` is called after every
+    episode. An observation that cannot be made ends it as a failure too.
     """
     label = "its own base" if iterations == 0 else policy.config.policy
     result = Evaluation(robot.task, label)
     for index, seed in enumerate(seeds):
-        outcome = _episode(policy, robot, seed, iterations, replan_every, watch, index)
+        outcome = _episode(policy, robot, seed, iterations, replan_every, watch, stop, index)
         result.outcomes.append(outcome)
         if done:
             done(outcome)
@@ -143,6 +146,7 @@ def _episode(
     iterations: int | None,
     replan_every: int,
     watch: Watch | None,
+    stop: Stop | None,
     index: int,
 ) -> Outcome:
     robot.reset(seed)
@@ -170,6 +174,8 @@ def _episode(
             plan, age = output.actions, 0
         robot.apply(plan[age], period)
         age += 1
+        if stop and (why := stop(robot)):
+            return Outcome(seed, False, step + 1, times, why)
         if robot.success():
             return Outcome(seed, True, step + 1, times)
     return Outcome(seed, False, limit, times)

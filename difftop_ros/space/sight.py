@@ -14,11 +14,14 @@ from difftop_ros.contract import Contract
 from difftop_ros.contract.surroundings import Surroundings
 from difftop_ros.errors import UserError
 from difftop_ros.space.body import Body
+from difftop_ros.space.motion import Motion, along
 
 RECENT_S = 0.2  # points are thinned anew in every frame: those of the last few make one dense cloud
 SAME_M = 0.02  # a point so near to one that lay in the way is of the same thing
 OWN_M = 0.005  # a point nearer to a sphere than this is the robot's own, whatever lay there
 VOXEL_M = 0.01  # remembered points are kept once in each cube of this edge
+LEFT_M = 0.03  # remembered points so near to where a moving thing was are its own
+BEHIND_M = 0.015  # between points that stand for what the camera cannot see of a thing
 
 
 class StaleCloud(UserError):
@@ -54,6 +57,7 @@ class Sight:
     def reset(self) -> None:
         """Forget what was seen."""
         self._points, self._times = np.empty((0, 3), np.float32), np.empty(0)
+        self._motion = Motion()
 
     def refuse_stale(self, age_ms: float) -> None:
         """Raises StaleCloud for a cloud of that age [ms] where it is too old to go on with."""
@@ -76,16 +80,42 @@ class Sight:
         return self.look(frames[cloud][-1][:, :3], position, time_s)
 
     def look(self, points: np.ndarray, position: np.ndarray, time_s: float) -> np.ndarray:
-        """Obstacle points float32 (n, 3) after a cloud (m, 3) [m] was seen at `time_s` from commands' position (A,)."""
+        """Obstacle points float32 (n, 3) after a cloud (m, 3) [m] was seen at `time_s` from commands' position (A,).
+
+        Among them where what moves will be soon, and the unseen body behind each point, as the options say.
+        """
         points = np.asarray(points, np.float32)
         fresh = points[self.among(points, position)]
         kept = (self._times >= time_s - self.options.memory_s) & (self._times <= time_s)
         kept &= (self._times >= time_s - RECENT_S) | self._hidden(self._points, position)
+        ways = self._motion.ways(fresh, time_s) if self.options.ahead_s > 0 else []
+        left = along(ways, -self.options.memory_s)  # what moves is no longer where it was
+        if len(left) and len(self._points):
+            kept &= cKDTree(left).query(self._points, distance_upper_bound=LEFT_M)[0] > LEFT_M
         points = np.concatenate([fresh, self._points[kept]])
         times = np.concatenate([np.full(len(fresh), time_s), self._times[kept]])
         _, first = np.unique(np.floor(points / VOXEL_M).astype(np.int64), axis=0, return_index=True)
         self._points, self._times = points[first], times[first]
-        return self._points
+        seen = np.concatenate([self._points, along(ways, self.options.ahead_s)])
+        return np.concatenate([seen, self._behind(seen, position)])
+
+    def _behind(self, seen: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Points (n, 3) [m] farther along the rays to `seen` (m, 3) ones; none where the robot itself stands."""
+        depths = np.arange(1, round(self.options.thickness / BEHIND_M) + 1) * BEHIND_M
+        if self._eye is None or not len(depths) or not len(seen):
+            return np.empty((0, 3), np.float32)
+        rays = seen - self._eye.astype(np.float32)
+        rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-6)
+        points = (seen[:, None] + rays[:, None] * depths[:, None].astype(np.float32)).reshape(-1, 3)
+        _, first = np.unique(np.floor(points / VOXEL_M).astype(np.int64), axis=0, return_index=True)
+        points = points[first]
+        beyond = self._beyond(points, position)
+        return points[beyond >= self.options.robot_margin]
+
+    def _beyond(self, points: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Distances (n,) [m] of points (n, 3) to the robot's nearest sphere at commands' position (A,)."""
+        centres = self._body.centres(position[None])[0]
+        return np.asarray((np.linalg.norm(points[:, None] - centres, axis=2) - self._radii).min(1))
 
     def among(self, points: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Which points (n, 3) [m] are neither the robot's, nor held or touched by it, nor too low or far away; (n,).
@@ -96,8 +126,7 @@ class Sight:
         inside = ((points >= np.array(options.low)) & (points <= np.array(options.high))).all(1)  # NaN is not
         found = inside & (points[:, 2] >= options.above)
         candidates = np.flatnonzero(found)
-        centres = self._body.centres(position[None])[0]
-        beyond = (np.linalg.norm(points[candidates, None] - centres, axis=2) - self._radii).min(1)
+        beyond = self._beyond(points[candidates], position)
         away = beyond >= options.robot_margin
         if self._tool is not None:
             tool = self._body.pose(position[None], self._tool)[0, :3, 3]

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
-from difftop_ros.contract import Contract
+from difftop_ros.contract import Contract, load_contract
 from difftop_ros.costs.load import CostsError, load_costs, make_costs
 from difftop_ros.costs.policy import CostsFailed, WithCosts
+from difftop_ros.paths import share_path
 from difftop_ros.plan_result import PlanResult
 
 CART = """<robot name="cart"><link name="world"/><link name="x"/><link name="tip"/>
@@ -119,6 +120,16 @@ def test_the_robots_own_points_and_what_it_holds_are_no_obstacles(contract: Cont
     np.testing.assert_array_equal(
         acting.act(seen(np.vstack([own, far]))).actions, Straight(contract).act(seen()).actions
     )
+
+
+def test_turning_the_tool_weighs_more_than_moving_it() -> None:
+    panda = load_contract(share_path("config/panda_table.yaml"))
+    wall = {"kind": "collision", "shapes": [{"kind": "half_space", "point": [0, 0, 0]}]}
+    for posture, expected in ((0.0, 7), (10.0, 3)):
+        solve = WithCosts(Straight(panda), make_costs({"posture": posture, "terms": {"table": wall}}, panda)).second
+        solve.stand(torch.tensor([0.0, -0.6, 0.0, -2.4, 0.0, 1.8, 0.8, 0.08]))
+        weights = solve._weights.numpy()
+        assert (np.abs(weights - 1.0) < 1e-3).sum() == expected and (weights > 0.99).all(), weights
 
 
 def test_the_way_in_force_is_kept_while_the_other_is_no_better(contract: Contract) -> None:

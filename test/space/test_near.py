@@ -117,7 +117,7 @@ def test_a_sweep_is_at_least_as_near_as_any_place_on_the_way(contract: Contract)
 
 
 def test_own_points_and_what_is_held_are_not_in_the_way_and_hidden_points_are_remembered(contract: Contract) -> None:
-    options = Surroundings(cloud="cloud", low=(-1, -1, -0.3), high=(1, 1, 0.3), above=-1.0, memory_s=1.0)
+    options = Surroundings(cloud="cloud", low=(-1, -1, -0.3), high=(1, 1, 0.3), above=-1.0, memory_s=1.0, thickness=0)
     sight = Sight(body_of(contract), options, contract)
     home = np.array([0.5, 0.0])
     cloud = np.array([[0.5, 0.05, 0.0], [0.5, 0.11, 0.0], [0.0, 0.0, -0.2], [5.0, 0, 0], [np.nan, 0, 0]], np.float32)
@@ -131,14 +131,45 @@ def test_own_points_and_what_is_held_are_not_in_the_way_and_hidden_points_are_re
     assert len(sight.look(nothing, over, 2.1)) == 0
 
 
+def test_what_the_camera_cannot_see_of_a_thing_lies_behind_what_it_sees(contract: Contract) -> None:
+    options = {"cloud": "cloud", "low": (-1, -1, -0.3), "high": (1, 1, 0.3), "above": -1.0}
+    cloud, home = np.array([[0.0, 0.0, 0.2], [0.5, 0.0, 0.0]], np.float32), np.array([0.8, 0.0])
+    thick = Sight(body_of(contract), Surroundings(**options, thickness=0.03), contract).look(cloud, home, 0.0)
+    below = thick[np.abs(thick[:, 0]) < 0.1]
+    np.testing.assert_allclose(np.sort(below[:, 2]), [0.17, 0.185, 0.2], atol=1e-6)
+    eye = np.array([0.0, 0.0, 1.0])
+    rays = thick[np.abs(thick[:, 0]) > 0.1] - eye
+    across = np.linalg.norm(np.cross(rays, np.array([0.5, 0.0, -1.0]) / 1.25**0.5), axis=1)
+    assert len(rays) == 3 and (across < 1e-6).all(), "along the camera's ray"
+    near = Sight(body_of(contract), Surroundings(**options, thickness=0.03, robot_margin=0.0), contract)
+    near.look(cloud, home, 0.0)
+    assert len(near.look(cloud, np.array([0.5, 0.0]), 0.1)) < len(thick), "where the robot stands there is nothing"
+    flat = Sight(body_of(contract), Surroundings(**options, thickness=0), contract)
+    np.testing.assert_allclose(flat.look(cloud, home, 0.0), cloud)
+
+
+def test_what_has_moved_is_not_remembered_where_it_was(contract: Contract) -> None:
+    """A post crosses below the ball, which then hides its whole way from the camera above."""
+    options = Surroundings(cloud="cloud", low=(-1, -1, -0.5), high=(1, 1, 0.3), above=-1.0, thickness=0, memory_s=2.0)
+    sight, away = Sight(body_of(contract), options, contract), np.array([0.8, 0.8])
+    rng = np.random.default_rng(0)
+    post = rng.uniform([-0.02, -0.02, -0.4], [0.02, 0.02, -0.3], (60, 3)).astype(np.float32)
+    post[:2] = [[-0.02, -0.02, -0.4], [0.02, 0.02, -0.3]]
+    for step in range(11):
+        offset = np.float32([-0.2 + 0.02 * step, 0, 0])
+        points = sight.look(post + offset, away, step / 20)
+    assert points[:, 0].max() > 0.02 + 0.12, "where it will be"
+    assert points[:, 0].min() > -0.1, "and no longer where it was"
+
+
 def test_too_old_a_cloud_is_refused_unless_one_may_go_on(contract: Contract) -> None:
     frames = {"joints": np.zeros((1, 2)), "cloud": np.full((1, 64, 3), 0.2, np.float32)}
     body, most = body_of(contract), contract.observations["cloud"].max_age_ms
-    sight = Sight(body, Surroundings(cloud="cloud"), contract)
+    sight = Sight(body, Surroundings(cloud="cloud", thickness=0), contract)
     assert len(sight.in_frames(frames, 0.0, {"cloud": most - 1})) == 1
     with pytest.raises(StaleCloud, match=r"'cloud' is .* ms old, max_age_ms is"):
         sight.in_frames(frames, 0.0, {"cloud": most + 1})
-    going = Sight(body, Surroundings(cloud="cloud", on_stale="go_on", max_age_ms=50), contract)
+    going = Sight(body, Surroundings(cloud="cloud", on_stale="go_on", max_age_ms=50, thickness=0), contract)
     assert len(going.in_frames(frames, 0.0, {"cloud": 5000.0})) == 1
     with pytest.raises(UserError, match="no 'cloud'"):
         going.in_frames({"joints": frames["joints"]}, 0.0, {})

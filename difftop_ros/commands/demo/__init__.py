@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from difftop_ros.commands.arguments import FOREIGN, add_engine, task_of, their_contract
+from difftop_ros.commands.bench.obstacles import OBSTACLES
 from difftop_ros.commands.console import print_table
 
 DESCRIPTION = """\
@@ -22,6 +23,7 @@ DEFAULT_MODEL = "models/panda_lift"
 OUTPUTS = ("summary.json", "demo.mp4", "demo.gif", "contact_sheet.png", "simulation.log", "policy_node.log")
 FILM_SIZE, FILM_CAMERAS = (480, 360), ("overview", "front")
 GIF_BYTES = 2_900_000
+COSTS = "config/costs_cloud.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="longest episode (default: the contract's episode.max_seconds)")
     parser.add_argument("--task", default="", help="reach, push or lift (default: the contract's sim.task)")
     add_engine(parser, foreign=True)
+    parser.add_argument(
+        "--obstacle", nargs="?", const="post", choices=OBSTACLES[1:], help="something that the policy never saw stands "
+        "in its way, in each episode elsewhere (alone: a post)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--costs", metavar="FILE", help=f"costs added to every plan (default with an obstacle: {COSTS}); 'none': the "
+        "plan as it is",
+    )  # fmt: skip
     parser.add_argument("--contract", help="another contract than the policy's own, for simulation and policy node")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where the policy computes")
     parser.add_argument("--no-film", action="store_true", help="no video, no pictures")
@@ -84,6 +94,8 @@ def _check(args: argparse.Namespace) -> None:
     args.task = task_of(args.engine, args.task, _model_facts(args.model)[0]) or ""
     if not foreign:
         require_simulator(args.task, "the demo")
+    if foreign and args.obstacle:
+        raise UserError(f"--obstacle stands in our own simulation; leave it out with --engine {args.engine}")
     if args.episodes < 1 or args.seed < 0:
         raise UserError(f"--episodes is {args.episodes} and --seed {args.seed}; at least 1 episode, seed 0 or more")
     if args.min_successes is None:
@@ -118,7 +130,8 @@ def _model_facts(folder: Path) -> tuple[Any, int]:
 
 
 def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], list[Any]]:
-    """Runs all episodes; the summary and the takes for the film. Whatever happens, nothing is left running."""
+    """Runs all episodes; the summary and what the film shows. Whatever happens, nothing is left running."""
+    from difftop_ros.commands.demo import obstacle
     from difftop_ros.commands.demo.closed_loop import Demo, DemoOptions, machine
     from difftop_ros.commands.demo.report import line, summarise
     from difftop_ros.contract import load_contract
@@ -127,52 +140,57 @@ def _episodes(args: argparse.Namespace, signals: Any) -> tuple[dict[str, Any], l
     _, obs_steps = _model_facts(args.model)
     contract = load_contract(args.contract)
     limit_s = args.seconds or contract.episode.max_seconds
+    task = args.task or contract.sim.task or "none"
     options = DemoOptions(
         args.model, args.out, limit_s, args.realtime_factor, args.network, args.task, args.device,
-        tuple(args.parameter), Path(args.contract), args.engine in FOREIGN, args.success_when,
+        (*args.parameter, *obstacle.costs_of(args.costs, args.obstacle)), Path(args.contract), args.engine in FOREIGN,
+        args.success_when,
     )  # fmt: skip
-    task = args.task or contract.sim.task or "none"
+    starts = obstacle.starts(args.obstacle, task, args.episodes, args.seed)
     starting = "the policy node beside a simulator" if options.foreign else "simulation and policy node"
     print(f"policy {args.model} on task '{task}', {args.episodes} unseen starts; starting {starting}")
     episodes: list[Any] = []
     demo = Demo(contract, obs_steps, options)
     try:
         demo.start()
-        for number in range(args.episodes):
-            episodes.append(demo.episode(args.seed + number))
-            print(line(number + 1, args.episodes, episodes[-1]), flush=True)
+        for seed, placed in starts:
+            episodes.append(demo.episode(seed, placed))
+            print(line(len(episodes), args.episodes, episodes[-1]), flush=True)
     finally:
         signals.ignore()  # the clean-up takes seconds, and must not be torn by an impatient second Ctrl-C
         demo.close()
     signals.resume()
     asked = {"planning_hz": contract.rate_hz, "control_hz": contract.control_rate_hz}
     facts = {"model": str(args.model), "contract": contract.name, "task": task, "asked": asked, "machine": machine()}
-    takes = [
-        Take(f"seed {e.seed}  {e.seconds:.1f} s", e.success, [state for _, state in e.heard.film]) for e in episodes
+    shown = [
+        (
+            Take(f"seed {e.seed}  {e.seconds:.1f} s{_caption(e)}", e.success, [state for _, state in e.heard.film]),
+            placed,
+        )
+        for e, (_, placed) in zip(episodes, starts, strict=True)
     ]
-    return summarise(episodes, args.min_successes, facts), takes
+    return summarise(episodes, args.min_successes, facts), shown
 
 
-def _film(args: argparse.Namespace, task: str, takes: list[Any]) -> None:
+def _caption(episode: Any) -> str:
+    return f"  touched {episode.touched[0][0]}" if episode.touched else ""
+
+
+def _film(args: argparse.Namespace, task: str, shown: list[Any]) -> None:
     """Video, GIF and contact sheet, drawn from the recorded states now that no control loop can be disturbed."""
+    from difftop_ros.commands.demo.obstacle import Drawing
     from difftop_ros.nodes.simulation.state import STATE_HZ
-    from difftop_ros.sim import film, make_world
+    from difftop_ros.sim import film
 
     contract = _model_facts(args.model)[0]
     print("drawing the video ...", flush=True)
-    world = make_world(task, contract.sim.model or None, width=FILM_SIZE[0], height=FILM_SIZE[1])
-    camera = next((c for c in FILM_CAMERAS if c in world.cameras), world.cameras[0])
-    shown = film.Film(world, camera)
-    try:
-        stay = round(STATE_HZ * 0.6)
-        film.write_video(args.out / "demo.mp4", lambda: shown.frames(takes, stay), STATE_HZ)
-        film.write_png(args.out / "contact_sheet.png", shown.sheet(takes))
-        chosen = ([t for t in takes if t.success] or takes)[:3]
-        every = 2
-        thin = [film.Take(t.caption, t.success, t.states[::every]) for t in chosen]
-        frames = list(shown.frames(thin, round(STATE_HZ / every)))
-        if frames:
-            film.write_gif(args.out / "demo.gif", frames, STATE_HZ / every, 400, GIF_BYTES)
-    finally:
-        shown.close()
-        world.close()
+    drawing = Drawing(task, contract.sim.model or None, FILM_SIZE, FILM_CAMERAS)
+    stay = round(STATE_HZ * 0.6)
+    film.write_video(args.out / "demo.mp4", lambda: drawing.frames(shown, stay), STATE_HZ)
+    film.write_png(args.out / "contact_sheet.png", drawing.sheet(shown))
+    chosen = ([each for each in shown if each[0].success] or shown)[:3]
+    every = 2
+    thin = [(film.Take(t.caption, t.success, t.states[::every]), placed) for t, placed in chosen]
+    frames = list(drawing.frames(thin, round(STATE_HZ / every)))
+    if frames:
+        film.write_gif(args.out / "demo.gif", frames, STATE_HZ / every, 400, GIF_BYTES)

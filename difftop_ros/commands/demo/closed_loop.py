@@ -28,6 +28,7 @@ from difftop_ros.nodes.simulation.monitor import (
     Monitor,
     OwnSimulation,
 )
+from difftop_ros.sim.placed import Placed
 
 STAND_STILL_S = 15.0  # of wall time without progress of simulated time
 SETTLE_S = 0.15  # simulated, beside the policy's history
@@ -55,13 +56,19 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: seconds of simulated time from activation to success or end; note says why it ended early."""
+    """One episode: seconds of simulated time from activation to success or end; note says why it ended early.
+
+    touched: what of the robot touched which obstacle, until then, and when [s since the reset]; nearest_mm: smallest
+    distance to one [mm], None without any.
+    """
 
     seed: int
     success: bool
     seconds: float
     note: str
     heard: Heard
+    touched: tuple[tuple[str, float], ...] = ()
+    nearest_mm: float | None = None
 
 
 class Demo:
@@ -76,6 +83,7 @@ class Demo:
         self._children: list[Child] = []
         self._monitor: Monitor | None = None
         self._simulation: Any = None
+        self._placed: Placed | None = None
 
     def start(self) -> None:
         """Starts both processes and waits until the policy is configured. Call `close` whether or not this raises."""
@@ -153,9 +161,15 @@ class Demo:
             return self._children[-1].last_words()
         return self.monitor.policy["message"]
 
-    def episode(self, seed: int) -> Episode:
-        """Resets to `seed`, lets the policy act until success or the time limit, stops it."""
+    def episode(self, seed: int, placed: Placed | None = None) -> Episode:
+        """Resets to `seed`, lets the policy act until success or the time limit, stops it. placed: what is in its way.
+
+        The world keeps an obstacle until another episode has another, or none.
+        """
         monitor, simulation = self.monitor, self._simulation
+        if placed != self._placed:
+            monitor.set_obstacles([placed] if placed else [])
+            self._placed = placed
         began = simulation.reset(seed, self._options.task)
         # The policy's observation history must not reach back beyond the reset.
         ready = began + self._settle_s
@@ -171,11 +185,21 @@ class Demo:
             return bool(note or success or simulation.time_s - since >= self._options.limit_s)
 
         self._progress(over)
-        took = simulation.time_s - since
+        took, end_s = simulation.time_s - since, simulation.time_s - began
         if not note:
             monitor.transition("deactivate")
         self._last_figures()
-        return Episode(seed, success, took, note, monitor.forget())
+        touched, nearest_mm = self._touched(end_s) if placed else ((), None)
+        return Episode(seed, success and not touched, took, note, monitor.forget(), touched, nearest_mm)
+
+    def _touched(self, end_s: float) -> tuple[tuple[tuple[str, float], ...], float]:
+        """What touched until `end_s` after the reset, and the nearest distance [mm], of the next report."""
+        pace = self.monitor.heard.pace
+        known = len(pace)
+        self.monitor.wait(lambda: len(pace) > known, 10.0, lambda: "the simulation reports nothing")
+        pairs = [pair.rpartition(": ") for pair in pace[-1]["touched"].split("; ") if pair]
+        touched = tuple((pair, float(when)) for pair, _, when in pairs if float(when) <= end_s)
+        return touched, float(pace[-1]["nearest_mm"])
 
     def _gave_up(self) -> str:
         """Why the node stopped itself since it was activated, '' if it did not."""

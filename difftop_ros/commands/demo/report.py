@@ -86,7 +86,7 @@ def summarise(episodes: Sequence[Episode], minimum: int, facts: dict[str, Any]) 
     return {
         **facts,
         "episodes": [
-            {"seed": e.seed, "success": e.success, "seconds": round(e.seconds, 2), "note": e.note, **c}
+            {"seed": e.seed, "success": e.success, "seconds": round(e.seconds, 2), "note": e.note, **_met(e), **c}
             for e, c in zip(episodes, counts, strict=True)
         ],
         "successes": sum(e.success for e in episodes),
@@ -105,6 +105,13 @@ def summarise(episodes: Sequence[Episode], minimum: int, facts: dict[str, Any]) 
         "solver_iterations": percentiles(s.iterations for s in statuses),
         "realtime_factor": float(np.mean(factors)) if factors else math.nan,
     }
+
+
+def _met(episode: Episode) -> dict[str, Any]:
+    """What came of an obstacle, where there was one."""
+    if episode.nearest_mm is None:
+        return {}
+    return {"touched": [pair for pair, _ in episode.touched], "nearest_mm": episode.nearest_mm}
 
 
 def facts(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -138,7 +145,9 @@ def line(number: int, total: int, episode: Episode) -> str:
         f"episode {number:2d}/{total}  seed {episode.seed}  {result}  {episode.seconds:5.1f} s  "
         f"{count['plans']:4d} plans  {count['holds']} holds"
     )
-    return f"{text}  ({episode.note})" if episode.note else text
+    said = [episode.note] if episode.note else []
+    said += [f"touched: {pair} at {when:.2f} s" for pair, when in episode.touched[:1]]
+    return f"{text}  ({'; '.join(said)})" if said else text
 
 
 def write_json(path: Path, summary: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ Callbacks store messages and no more; one thread spins. What the numbers mean is
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from difftop_ros.messages.types import ros_types
 from difftop_ros.nodes.children import Child, wait_until
 from difftop_ros.nodes.simulation.state import STATE_TOPIC, STATE_TYPE, snapshot_of
 from difftop_ros.sim.interface import Snapshot
+from difftop_ros.sim.placed import Placed
 
 POLICY_NODE, BRIDGE_NODE = "difftop_policy", "sim_bridge"
 START_TIMEOUT_S, CONFIGURE_TIMEOUT_S, CALL_TIMEOUT_S = 90.0, 150.0, 30.0
@@ -91,9 +93,11 @@ class Monitor:
         self._listen("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics", self._on_diagnostics, 50)
         self._listen(STATE_TYPE, STATE_TOPIC, self._on_state, 100)
         from lifecycle_msgs.srv import ChangeState
+        from rcl_interfaces.srv import SetParameters
 
         from difftop_ros.srv import ResetEpisode
 
+        self.parameter_client = self.node.create_client(SetParameters, f"/{BRIDGE_NODE}/set_parameters")
         self.reset_client = self.node.create_client(ResetEpisode, "sim/reset")
         self.change_client = self.node.create_client(ChangeState, f"/{POLICY_NODE}/change_state")
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -169,6 +173,19 @@ class Monitor:
 
         wanted = Transition(id=getattr(Transition, f"TRANSITION_{name.upper()}"))
         return bool(self.call(self.change_client, ChangeState.Request(transition=wanted), timeout_s).success)
+
+    def set_obstacles(self, placed: Sequence[Placed]) -> None:
+        """What stands in the simulation's world from its next reset on. UserError if it refuses."""
+        from rcl_interfaces.msg import Parameter
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import ParameterType
+
+        parameter = Parameter(name="obstacles")
+        parameter.value.type = ParameterType.PARAMETER_STRING
+        parameter.value.string_value = json.dumps([each.model_dump(mode="json") for each in placed]) if placed else ""
+        answer = self.call(self.parameter_client, SetParameters.Request(parameters=[parameter])).results[0]
+        if not answer.successful:
+            raise UserError(f"the simulation refused the obstacles: {answer.reason}")
 
     def close(self) -> None:
         """Ends node and thread, bounded in time."""

@@ -12,8 +12,9 @@ from difftop_ros.contract.shapes import AnyShape, Box, Cylinder
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.mujoco.expert import Expert
 from difftop_ros.sim.mujoco.ik import DampedLeastSquares, hand_down, rotation_error
-from difftop_ros.sim.mujoco.obstacles import FAR_M, PREFIX, Course, nearest_m, pose, robot_geoms, size
+from difftop_ros.sim.mujoco.obstacles import FAR_M, PREFIX, nearest_m, pose, robot_geoms, size
 from difftop_ros.sim.mujoco.panda import PandaWorld
+from difftop_ros.sim.placed import Course, Placed
 from difftop_ros.sim.tasks import PANDA_HOME
 
 LEAST_M, ROOMY_M = 0.02, 0.05  # an obstacle's distance from arm and cube at the start, at the goal and at the end
@@ -29,14 +30,6 @@ _ROUGH: tuple[AnyShape, ...] = (
     Cylinder(kind="cylinder", centre=(0.0, 0.0, -9.0), radius=0.01, length=0.1),
     Box(kind="box", centre=(0.0, 0.0, -9.0), size=(0.1, 0.1, 0.1)),
 )
-
-
-@dataclass(frozen=True)
-class Placed:
-    """One obstacle where it stands at the reset, and its course if it moves."""
-
-    shape: AnyShape
-    course: Course | None = None
 
 
 @dataclass(frozen=True)
@@ -183,27 +176,29 @@ def _post(random: np.random.Generator, way: _Way) -> Placed:
     """Stands on the table."""
     x, y, _ = _beside(random, way)
     length = random.uniform(0.12, 0.40)
-    return Placed(_cylinder((x, y, length / 2), (0, 0, 1), random.uniform(0.01, 0.02), length, "post"))
+    return Placed(shape=_cylinder((x, y, length / 2), (0, 0, 1), random.uniform(0.01, 0.02), length, "post"))
 
 
 def _bar(random: np.random.Generator, way: _Way) -> Placed:
     """Hangs level in the air, in any direction."""
     centre, angle = _beside(random, way) + (0.0, 0.0, random.uniform(-0.03, 0.15)), random.uniform(0.0, np.pi)
     axis = (np.cos(angle), np.sin(angle), 0.0)
-    return Placed(_cylinder(centre, axis, random.uniform(0.01, 0.02), random.uniform(0.2, 0.4), "bar"))
+    return Placed(shape=_cylinder(centre, axis, random.uniform(0.01, 0.02), random.uniform(0.2, 0.4), "bar"))
 
 
 def _block(random: np.random.Generator, way: _Way) -> Placed:
     """Stands on the table."""
     edges = random.uniform((0.02, 0.02, 0.06), (0.08, 0.08, 0.22))
     x, y, _ = _beside(random, way)
-    return Placed(_box(np.array([x, y, edges[2] / 2]), edges, "box"))
+    return Placed(shape=_box(np.array([x, y, edges[2] / 2]), edges, "box"))
 
 
 def _ceiling(random: np.random.Generator, way: _Way) -> Placed:
     """A plate above the approach, or partly beside it."""
     edges = random.uniform((0.12, 0.12, 0.02), (0.30, 0.30, 0.03))
-    return Placed(_box(_beside(random, way) + random.uniform((-0.2, -0.2, 0.05), (0.2, 0.2, 0.25)), edges, "ceiling"))
+    return Placed(
+        shape=_box(_beside(random, way) + random.uniform((-0.2, -0.2, 0.05), (0.2, 0.2, 0.25)), edges, "ceiling")
+    )
 
 
 def _moving_post(random: np.random.Generator, way: _Way) -> Placed:
@@ -214,7 +209,7 @@ def _moving_post(random: np.random.Generator, way: _Way) -> Placed:
     velocity = (0.0, speed if random.random() < 0.5 else -speed, 0.0)
     start = y - velocity[1] * meeting
     post = _cylinder((x, start, length / 2), (0, 0, 1), random.uniform(0.02, 0.03), length, "moving post")
-    return Placed(post, Course(velocity, 0.0, meeting + 0.3 / speed))
+    return Placed(shape=post, course=Course(velocity=velocity, end_s=meeting + 0.3 / speed))
 
 
 KINDS: dict[str, Drawing] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -12,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from difftop_ros.contract.shapes import AnyShape, Box, Cylinder
 from difftop_ros.sim.errors import SimError
+from difftop_ros.sim.placed import Course
 
 Pair = tuple[str, str]  # a part of the robot, the obstacle it touches
 FAR_M = 5.0  # beyond it no distance is told
@@ -20,19 +20,6 @@ _COLOUR = (0.93, 0.55, 0.10, 1.0)
 _EVERY_BIT = 0x7FFFFFFF  # meets whatever meets anything
 _KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
           "half_space": mujoco.mjtGeom.mjGEOM_PLANE}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Course:
-    """A straight way at constant velocity (3,) [m/s] from `start_s` to `end_s` of the world's time; still otherwise."""
-
-    velocity: tuple[float, float, float]
-    start_s: float
-    end_s: float
-
-    def offset(self, time: float) -> np.ndarray:
-        """How far (3,) [m] it has come at `time` [s]."""
-        return np.asarray(self.velocity) * float(np.clip(time - self.start_s, 0.0, self.end_s - self.start_s))
 
 
 def add_to(spec: Any, shapes: Sequence[AnyShape]) -> None:
@@ -61,7 +48,12 @@ def pose(shape: AnyShape) -> tuple[np.ndarray, np.ndarray]:
 def moved(shape: AnyShape, offset: np.ndarray) -> AnyShape:
     """The same shape, `offset` (3,) [m] further on."""
     key = "point" if shape.kind == "half_space" else "centre"
-    return shape.model_copy(update={key: tuple(float(v) for v in np.asarray(getattr(shape, key)) + offset)})
+    return shape.model_copy(update={key: tuple(float(v) for v in place(shape) + offset)})
+
+
+def place(shape: AnyShape) -> np.ndarray:
+    """Where it is (3,) [m]."""
+    return np.array(shape.point if shape.kind == "half_space" else shape.centre)
 
 
 def size(shape: AnyShape) -> list[float]:

@@ -14,8 +14,9 @@ from difftop_ros.paths import share_path
 from difftop_ros.sim import make_world
 from difftop_ros.sim.errors import SimError
 from difftop_ros.sim.mujoco.in_the_way import KINDS, LEAST_M, InTheWay
-from difftop_ros.sim.mujoco.obstacles import FAR_M, Course, moved, pose
+from difftop_ros.sim.mujoco.obstacles import FAR_M, moved, pose
 from difftop_ros.sim.mujoco.panda import PandaWorld
+from difftop_ros.sim.placed import Course, Placed, parse_placed
 
 POST = {"kind": "cylinder", "name": "post", "centre": [0.6, 0.0, 0.2], "radius": 0.03, "length": 0.4}
 WALL = {"kind": "half_space", "point": [0.62, 0, 0], "normal": [-1, 0, 0]}
@@ -69,14 +70,14 @@ def test_a_touch_between_two_looks_of_a_policy_is_not_missed() -> None:
     world = PandaWorld("lift", obstacles=shapes(POST))
     world.reset(3)
     world.obstacles.place(0, moved(world.obstacles.shapes[0], np.array([-0.6, 0.6, 0.0])))
-    world.obstacles.follow(0, Course((0.0, -12.0, 0.0), 0.01, 0.11))
+    world.obstacles.follow(0, Course(velocity=(0.0, -12.0, 0.0), start_s=0.01, end_s=0.11))
     world.step(world.joint_state()[0], 0.2)  # a post that flies through the arm within the step
     assert world.obstacles.contacts and world.obstacles.distance() > 0.1 > 0 > world.obstacles.nearest_m
 
 
 def test_obstacles_move_along_their_course_and_back_at_a_reset() -> None:
     world = PandaWorld("reach", obstacles=shapes(POST))
-    world.obstacles.follow(0, Course((0.0, 0.2, 0.0), 0.1, 0.6))
+    world.obstacles.follow(0, Course(velocity=(0.0, 0.2, 0.0), start_s=0.1, end_s=0.6))
     seen = []
     for _ in range(2):
         world.reset(1)
@@ -136,3 +137,22 @@ def test_obstacles_in_the_way_are_the_same_for_a_seed_and_clear_of_the_start() -
         assert world.obstacles.distance() > LEAST_M - 2e-3
     course = again.course
     assert course is not None and math.hypot(*course.velocity) > 0.1 and course.end_s > course.start_s
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{shape: 3}", "obstacles"),
+        ("[{shape: {kind: ball}}]", "ball"),
+        ("[{shape: {kind: cylinder, centre: [0, 0, 0], radius: 0.1, length: 1}, speed: 3}]", "speed"),
+        ("[{shape: {kind: cylinder, centre: [0, 0, 0], radius: .nan, length: 1}}]", "radius"),
+        ("[{shape: {kind: box, centre: [0,0,0], size: [1,1,1]}, course: {velocity: [0, 0, 1], start_s: 3, end_s: 2}}]",
+         "start_s is 3"),
+        ("[", "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_obstacles_as_text_are_read_or_refused_in_a_sentence(text: str, says: str) -> None:
+    with pytest.raises(SimError, match=says):
+        parse_placed(text, "here")
+    placed = Placed(shape=shapes(POST)[0], course=Course(velocity=(0.1, 0.0, 0.0), end_s=2.0))
+    assert parse_placed(f"[{placed.model_dump_json()}]", "here") == (placed,) and parse_placed("", "here") == ()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from difftop_ros.contract.shapes import SHAPES
+from difftop_ros.contract.validated import validated
 from difftop_ros.errors import UserError
 from difftop_ros.files import write_whole
-from difftop_ros.sim.mujoco.in_the_way import InTheWay, Placed
-from difftop_ros.sim.mujoco.obstacles import Course
+from difftop_ros.sim.mujoco.in_the_way import InTheWay
+from difftop_ros.sim.placed import Placed
 
 _PATIENCE = 40  # seeds tried for each start that is asked for
 
@@ -47,22 +46,9 @@ class Places:
     def _place(self, seed: int) -> Placed | None:
         if str(seed) not in self._known:
             self._search = self._search or InTheWay(self._task)
-            self._known[str(seed)] = _plain(self._search.find(self._kind, seed))
+            placed = self._search.find(self._kind, seed)
+            self._known[str(seed)] = None if placed is None else placed.model_dump()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, json.dumps(self._known, indent=0) + "\n")
-        return _placed(self._known[str(seed)])
-
-
-def _plain(placed: Placed | None) -> dict[str, object] | None:
-    if placed is None:
-        return None
-    course = asdict(placed.course) if placed.course else None
-    return {"shape": placed.shape.model_dump(), "course": course}
-
-
-def _placed(plain: dict[str, object] | None) -> Placed | None:
-    if plain is None:
-        return None
-    (shape,) = SHAPES.validate_python([plain["shape"]])
-    course = plain["course"]
-    return Placed(shape, Course(**course) if isinstance(course, dict) else None)
+        known = self._known[str(seed)]
+        return None if known is None else validated(Placed, known, str(self._path), UserError)

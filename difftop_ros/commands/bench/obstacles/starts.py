@@ -18,14 +18,15 @@ from difftop_ros.learning.evaluate import evaluate
 from difftop_ros.policies import Policy, load_policy
 from difftop_ros.sim.film import Film, Take, write_gif
 from difftop_ros.sim.interface import Snapshot
-from difftop_ros.sim.mujoco.in_the_way import Placed
 from difftop_ros.sim.mujoco.panda import PandaWorld
+from difftop_ros.sim.placed import Placed
 from difftop_ros.sim.robot import SimulatedRobot
 
 KEY = ("model", "task", "obstacle", "arm", "replan_every", "seed")
 RESULT = ("success", "contact", "first_contact", "first_contact_s", "nearest_mm", "steps", "plan_ms", "jerk", "note",
           "policy", "version", "machine", "date")  # fmt: skip
 COLUMNS = (*KEY, *RESULT)
+STILL_S, STILL = 4.0, 1e-3  # beyond the memory of what a camera saw; [rad | m]
 _FILM_WIDTH, _FILM_BYTES = 400, 2_000_000
 
 
@@ -69,6 +70,9 @@ def run_start(
 ) -> dict[str, Any]:
     """One episode of `seed`; its row. film: where to write a GIF of it.
 
+    It ends as a failure at the first contact, and where arm and obstacle have stood still for STILL_S: with the same in
+    view, and nothing left in memory, the next plan is the last one again.
+
     nearest_mm: smallest distance between arm and obstacle [mm]; plan_ms: median of a plan, encoding included; jerk:
     largest of a joint [rad/s^3], by third differences of its measured positions at the policy's rate.
     """
@@ -87,7 +91,8 @@ def run_start(
 
     try:
         acting = begin(lambda: world.obstacles.shapes)
-        outcome = evaluate(acting, robot, [seed], replan_every=cell.replan_every, watch=watch).outcomes[0]
+        ended = Ended(world, cell.policy.contract.rate_hz)
+        outcome = evaluate(acting, robot, [seed], replan_every=cell.replan_every, watch=watch, stop=ended).outcomes[0]
         touched = world.obstacles.touched
         first = next(iter(touched), None)
         if film:
@@ -106,11 +111,33 @@ def run_start(
         "plan_ms": round(float(np.median(outcome.plan_ms)), 2) if outcome.plan_ms else "",
         "jerk": round(largest_jerk(np.array(joints)[:, _hinges(cell, world)], cell.policy.contract.rate_hz), 1),
         "note": outcome.note,
-        "policy": cell.policy.config.policy,
-        "version": __version__,
-        "machine": platform.machine(),
-        "date": date.today().isoformat(),
+        **made_by(cell),
     }
+
+
+def made_by(cell: Cell) -> dict[str, str]:
+    """The last columns of a row."""
+    machine, today = platform.machine(), date.today().isoformat()
+    return {"policy": cell.policy.config.policy, "version": __version__, "machine": machine, "date": today}
+
+
+class Ended:
+    """Why a start need not go on, asked once after every policy step; '' while it must."""
+
+    def __init__(self, world: PandaWorld, rate_hz: float) -> None:
+        self._world, self._most = world, round(STILL_S * rate_hz)
+        self._since, self._steps = np.empty(0), 0
+
+    def __call__(self, _: SimulatedRobot) -> str:
+        """As evaluate's `stop`."""
+        if self._world.obstacles.touched:
+            return "touched"
+        now = np.concatenate([self._world.joint_state()[0], self._world.data.mocap_pos.ravel()])
+        if len(self._since) == len(now) and (np.abs(now - self._since) < STILL).all():
+            self._steps += 1
+        else:
+            self._since, self._steps = now, 0
+        return "stands still" if self._steps >= self._most else ""
 
 
 def _hinges(cell: Cell, world: PandaWorld) -> list[int]:

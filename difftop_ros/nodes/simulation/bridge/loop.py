@@ -71,7 +71,7 @@ class Outlet(Protocol):
 
     def frame(self, camera: str, colour: Any, depth: Any, pose: Any, time_ns: int) -> None: ...
 
-    def pace(self, pace: Pace | None) -> None: ...
+    def pace(self, pace: Pace | None, world: SimWorld) -> None: ...
 
 
 class Driver(Protocol):
@@ -187,15 +187,18 @@ class SimLoop:
             raise error
         return value
 
-    def reset(self, seed: int, task: str = "") -> int:
+    def reset(self, seed: int, task: str = "", rebuild: bool = False) -> int:
         """In the loop's thread: a new episode, with another task if one is named. Returns its first time [ns].
+
+        rebuild: in a world that is made anew.
 
         Raises UserError, and changes nothing, for a task that is unknown or that the model cannot serve.
         """
         if seed < 0:
             raise UserError(f"seed is {seed}; it must be zero or more")
         self.cameras.flush()
-        if task and task != self.world.task.name:
+        task = task or self.world.task.name
+        if rebuild or task != self.world.task.name:
             fresh = self._make(task)
             if (fresh.joint_names, fresh.cameras) != (self.world.joint_names, self.world.cameras):
                 fresh.close()
@@ -240,7 +243,7 @@ class SimLoop:
 
     def _all_published(self) -> int:
         self.cameras.flush()
-        self._outlet.pace(None)
+        self._outlet.pace(None, self.world)
         return self.time_ns
 
     def _begin(self, seed: int) -> None:
@@ -285,7 +288,9 @@ class SimLoop:
             if now - since >= 1.0:
                 ticks, frames = self._tick - start_tick, self.cameras.frames - start_frames
                 span = now - since
-                self._outlet.pace(Pace(factor, ticks * self._dt / span, late / max(ticks, 1), frames / span))
+                self._outlet.pace(
+                    Pace(factor, ticks * self._dt / span, late / max(ticks, 1), frames / span), self.world
+                )
                 late, start_tick, start_frames, since = 0, self._tick, self.cameras.frames, now
 
     def _advance_tick(self) -> None:

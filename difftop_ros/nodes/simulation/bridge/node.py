@@ -9,8 +9,9 @@ Lives here: putting the parts together, the command subscription and the service
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from difftop_ros.contract import Contract, load_contract
 from difftop_ros.errors import UserError
@@ -26,6 +27,7 @@ from difftop_ros.nodes.simulation.bridge.streams import plan_streams
 from difftop_ros.paths import share_path
 from difftop_ros.sim import make_world
 from difftop_ros.sim.interface import SimWorld, require_mode
+from difftop_ros.sim.placed import Placed, parse_placed
 
 NODE_NAME = "sim_bridge"
 _EXTRA_KINDS = {
@@ -48,9 +50,11 @@ class SimBridge:
         self.contract = _contract(values, node.get_namespace())
         world_options = _world_options(self.contract, values)
         task = values["task"] or self.contract.sim.task or "none"
+        self._obstacles = parse_placed(values["obstacles"], "parameter 'obstacles'")
+        self._rebuild = False
 
         def make(other_task: str | None) -> SimWorld:
-            return make_world(other_task or task, **world_options)
+            return _make_world(other_task or task, world_options, self._obstacles)
 
         # A world to learn the robot's joints and cameras from; the loop's first one.
         world = make(None)
@@ -157,9 +161,14 @@ class SimBridge:
     def _on_reset(self, request: Any, response: Any) -> Any:
         return self._answer(
             response,
-            lambda: self.loop.reset(request.seed, request.task),
+            lambda: self._reset(request.seed, request.task),
             lambda: f"episode of seed {request.seed} of task '{self.loop.world.task.name}' began",
         )
+
+    def _reset(self, seed: int, task: str) -> int:
+        time_ns = self.loop.reset(seed, task, rebuild=self._rebuild)
+        self._rebuild = False
+        return time_ns
 
     def _on_step(self, request: Any, response: Any) -> Any:
         return self._answer(
@@ -184,6 +193,11 @@ class SimBridge:
         for parameter in parameters:
             if parameter.name == "realtime_factor":
                 self.loop.realtime_factor = float(parameter.value)
+            elif parameter.name == "obstacles":
+                try:
+                    self._obstacles, self._rebuild = parse_placed(parameter.value, "parameter 'obstacles'"), True
+                except UserError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
 
@@ -206,6 +220,18 @@ def _world_options(contract: Contract, values: dict[str, Any]) -> dict[str, Any]
         "disturbance": values["disturbance"],
         "varied_starts": values["varied_starts"],
     }
+
+
+def _make_world(task: str, options: dict[str, Any], obstacles: Sequence[Placed]) -> SimWorld:
+    if not obstacles:
+        return make_world(task, **options)
+    if "/" in task:
+        raise UserError(f"obstacles stand in the demo arm's world alone; leave them out for task '{task}'")
+    world: Any = make_world(task, obstacles=[placed.shape for placed in obstacles], **options)
+    for index, placed in enumerate(obstacles):
+        if placed.course is not None:
+            world.obstacles.follow(index, placed.course)
+    return cast(SimWorld, world)
 
 
 def _loop_settings(contract: Contract, values: dict[str, Any], step_s: float | None) -> LoopSettings:

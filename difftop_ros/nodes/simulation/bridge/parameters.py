@@ -26,6 +26,8 @@ PARAMETERS = (
         bounds=(0.0, 0.2), unit="rad"),
     Parameter("varied_starts", 0.0, "share of episodes that begin as after a failed grasp, for demonstrations",
         bounds=(0.0, 1.0)),
+    Parameter("obstacles", "", "what stands or moves in the demo arm's world from the next reset on: YAML, a list of "
+        "{shape: {kind: …}, course: {velocity, start_s, end_s}}; '' for none", live=True),
     Parameter("realtime_factor", 1.0, "simulated seconds per second of wall time; 0 is as fast as possible",
         bounds=(0.0, 100.0), live=True),
     Parameter("expert", False, "a scripted expert publishes the commands, for demonstrations"),

@@ -147,8 +147,8 @@ class BridgePublishers:
                 topic.info.publish(images.camera_info(ros_types, K, width, height, time_s, frame))
                 sent.add(topic.stream.info_topic)
 
-    def pace(self, pace: Pace | None) -> None:
-        """Publishes /diagnostics: the simulation's pace (None in lock-step) and what became of the commands."""
+    def pace(self, pace: Pace | None, world: SimWorld) -> None:
+        """Publishes /diagnostics: the simulation's pace (None in lock-step), commands, and obstacles touched so far."""
         status = ros_types("diagnostic_msgs/msg/DiagnosticStatus")()
         status.name, status.hardware_id = f"{self._node.get_name()}: simulation", "simulation"
         status.level, status.message, values = _pace_report(pace)
@@ -156,6 +156,7 @@ class BridgePublishers:
             values["commands_accepted"] = str(self.tracker.accepted)
             values["commands_ignored"] = str(self.tracker.ignored)
             values["last_ignored_because"] = self.tracker.last_reason
+        values |= _touched(world)
         kind = ros_types("diagnostic_msgs/msg/KeyValue")
         status.values = [kind(key=key, value=value) for key, value in values.items()]
         message = ros_types("diagnostic_msgs/msg/DiagnosticArray")()
@@ -186,6 +187,15 @@ class BridgePublishers:
             padding=formats.cloud_padding,
             big_endian=formats.cloud_big_endian,
         )
+
+
+def _touched(world: Any) -> dict[str, str]:
+    """Where there are obstacles: the robot's parts and obstacles that touched since the reset, when, and how near."""
+    obstacles = getattr(world, "obstacles", None)
+    if not obstacles:
+        return {}
+    touched = "; ".join(f"{part} - {what}: {when:.3f}" for (part, what), when in obstacles.touched.items())
+    return {"touched": touched, "nearest_mm": f"{1e3 * obstacles.nearest_m:.1f}"}
 
 
 def _pace_report(pace: Pace | None) -> tuple[bytes, str, dict[str, str]]:
