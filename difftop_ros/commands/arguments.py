@@ -10,6 +10,8 @@ from typing import Any
 # Simulators that somebody else runs -> the shipped contract of the demo's arm there, '' for none.
 FOREIGN = {"gazebo": "config/panda_gazebo.yaml", "isaac": "config/panda_isaac.yaml", "topics": ""}
 
+OBSTACLES = ("none", "post", "bar", "box", "ceiling", "moving_post")  # what may stand in the demo arm's way
+
 
 def add_engine(parser: argparse._ActionsContainer, *, foreign: bool = False) -> None:
     """The option --engine, see `task_of`; foreign: with simulators that run already, under the name --sim too."""

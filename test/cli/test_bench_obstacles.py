@@ -13,7 +13,8 @@ import torch
 from small_policies import small_config
 
 from difftop_ros.cli import main
-from difftop_ros.commands.bench.obstacles import OBSTACLES, arms, report, starts
+from difftop_ros.commands.arguments import OBSTACLES
+from difftop_ros.commands.bench.obstacles import arms, report, starts
 from difftop_ros.contract import load_contract
 from difftop_ros.contract.shapes import SHAPES, AnyShape
 from difftop_ros.paths import share_path

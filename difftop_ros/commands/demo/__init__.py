@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.commands.arguments import FOREIGN, add_engine, task_of, their_contract
-from difftop_ros.commands.bench.obstacles import OBSTACLES
+from difftop_ros.commands.arguments import FOREIGN, OBSTACLES, add_engine, task_of, their_contract
 from difftop_ros.commands.console import print_table
 
 DESCRIPTION = """\

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from difftop_ros.commands.bench.obstacles.places import Places
 from difftop_ros.commands.demo import COSTS
 from difftop_ros.errors import UserError
 from difftop_ros.paths import share_path
 from difftop_ros.sim import film, make_world
 from difftop_ros.sim.placed import Placed
+from difftop_ros.sim.places import Places
 
 PLACES = Path("runs/bench/obstacles")
 Shown = tuple[film.Take, Placed | None]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from difftop_ros.commands.arguments import OBSTACLES
 from difftop_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from difftop_ros.commands.bench.obstacles.starts import Cell
     from difftop_ros.sim.placed import Placed
 
-OBSTACLES = ("none", "post", "bar", "box", "ceiling", "moving_post")
 DESCRIPTION = """\
 A trained policy does its task on the simulated arm while an obstacle that it never saw stands in its way: where the
 scripted expert would run into it, clear of the arm at the start and at the goal, and with a known way around. Each arm
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _turns(args: argparse.Namespace, cell: Cell) -> Iterator[tuple[str, int, Placed | None]]:
     """Kind, seed and place of every start, one of each kind by turns: an unfinished table has about as many of each."""
-    from difftop_ros.commands.bench.obstacles.places import Places
     from difftop_ros.learning.evaluate import EVALUATION_SEED
+    from difftop_ros.sim.places import Places
 
     first_seed = EVALUATION_SEED if args.first_seed is None else args.first_seed
     kinds = {kind: Places(cell.task, kind, args.places) for kind in args.obstacles}
