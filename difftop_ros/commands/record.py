@@ -122,7 +122,7 @@ def _run_by_hand(args: argparse.Namespace, path: Path) -> int:
 
 def status_line(recorder: Any) -> str:
     """What a nodes.recorder.Recorder does, as one line: what is wrong first, then the rates of observed streams."""
-    doing = f"recording {recorder.recording}" if recorder.recording else "ready"
+    doing = f"recording {recorder.recording} for {recorder.seconds:.0f} s" if recorder.recording else "ready"
     wrong = recorder.failure or "; ".join(trouble.text for trouble in recorder.troubles())
     rates = "  ".join(f"{name.replace(chr(39), '')} {rate:.0f} Hz" for name, rate in recorder.rates().items())
     return "  ".join(part for part in (f"WARNING: {wrong}" if wrong else "", doing, rates) if part)

@@ -94,7 +94,7 @@ def accesses(contract: Contract, namespace: str = "/", cameras: Iterable[str] = 
             ("/diagnostics", INTERVENTION_TOPIC),
             tuple(dict.fromkeys((*observed, contract.command.topic, *optional_topics(contract), EPISODE_TOPIC,
                                  INTERVENTION_TOPIC))),
-            ("~/start", "~/stop"),
+            ("~/start", "~/stop", "~/discard"),
         ),
         Access(TRAINER, ("difftop/training_progress",), (), ("~/stop",)),
         Access(

@@ -6,6 +6,7 @@ ends episodes is in services.py.
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -38,7 +39,10 @@ class Recorder:
         self._name, self._compress = name or contract.name, compress
         self._definitions = Definitions()
         self._lock = threading.RLock()
+        self._ending = threading.RLock()  # one bag is ended after the other, while messages come in
         self._bag: EpisodeBag | None = None
+        self._begun_s = 0.0
+        self._finished: list[Path] = []  # bags of this recorder, the last one last
         self._kept: dict[str, bytes] = {}  # last message of latched topics, which later bags need too
         self._failure = ""
         self._watch = StreamWatch(contract)
@@ -64,6 +68,11 @@ class Recorder:
     def failure(self) -> str:
         """Why the last recording stopped by itself, '' if it did not."""
         return self._failure
+
+    @property
+    def seconds(self) -> float:
+        """How long the present bag has been recorded for [s], by the time that streams are judged by."""
+        return self._now()[0] - self._begun_s if self._bag else 0.0
 
     def findings(self, *, without_command: bool = True) -> list[str]:
         """Why a recording would be incomplete, one sentence each. A command publisher may join later."""
@@ -123,7 +132,7 @@ class Recorder:
                 self._add(bag, topic)
                 bag.write(topic, now, raw)
             self._watch.begin(*self._now())
-            self._bag = bag
+            self._bag, self._begun_s = bag, self._now()[0]
             return folder
 
     def stop(self, success: bool | None, **attributes: Any) -> EpisodeBag:
@@ -131,13 +140,32 @@ class Recorder:
 
         Where an observed stream has stopped before, the mark names it and says that the recording is not complete.
         """
-        with self._lock:
-            bag, self._bag = self._bag, None
-            if bag is None:
-                raise RecorderError(self._failure or "nothing is being recorded; start first")
-            account = self._watch.account(*self._now())
-        bag.close(success, **account, complete=not account["stopped"], **attributes)
-        return bag
+        with self._ending:
+            with self._lock:
+                bag, self._bag = self._bag, None
+                if bag is None:
+                    raise RecorderError(self._failure or "nothing is being recorded; start first")
+                account = self._watch.account(*self._now())
+            bag.close(success, **account, complete=not account["stopped"], **attributes)
+            self._finished.append(bag.folder)
+            return bag
+
+    def discard(self) -> Path:
+        """Delete the bag being recorded, or else the last one that this recorder has made; returns its folder.
+
+        Raises RecorderError when there is none, or it cannot be deleted.
+        """
+        with self._ending:
+            if self._bag:
+                self.stop(None, interrupted=True)
+            if not self._finished:
+                raise RecorderError("no episode of this recorder is left to discard; older bags are yours to delete")
+            folder = self._finished.pop()
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise RecorderError(f"'{folder}' cannot be deleted: {error}") from None
+            return folder
 
     def _add(self, bag: EpisodeBag, topic: str) -> None:
         if topic not in bag.counts:

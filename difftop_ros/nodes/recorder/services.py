@@ -29,6 +29,7 @@ class RecorderServices:
         node = recorder.node
         node.create_service(Trigger, "~/start", self._on_start)
         node.create_service(SetBool, "~/stop", self._on_stop)
+        node.create_service(Trigger, "~/discard", self._on_discard)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._before: dict[str, int] = {}
         self._subject: object = None
@@ -46,6 +47,13 @@ class RecorderServices:
         try:
             bag = self._recorder.stop(bool(request.data))
             response.success, response.message = True, summary(bag)
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_discard(self, request: Any, response: Any) -> Any:
+        try:
+            response.success, response.message = True, f"deleted {self._recorder.discard()}"
         except UserError as error:
             response.success, response.message = False, str(error)
         return response
@@ -158,12 +166,13 @@ class InterventionSwitch:
 
 
 class KeyboardControl:
-    """Reads lines from the terminal in a thread: Enter starts, s or f ends with success or failure, i takes over from
-    the policy and gives back, q quits."""
+    """Reads lines from the terminal in a thread: Enter starts, s or f ends with success or failure, d deletes the
+    present or last episode, r does it anew, i takes over from the policy and gives back, q quits."""
 
     HELP = (
-        "Enter: start an episode; s + Enter: end it as success; f + Enter: as failure; i + Enter: take over from the "
-        "policy, and give back; q + Enter: quit"
+        "Enter: start an episode; s + Enter: end it as success; f + Enter: as failure; d + Enter: delete the "
+        "present or last one; r + Enter: and record it anew; i + Enter: take over from the policy, and give back; "
+        "q + Enter: quit"
     )
 
     def __init__(self, recorder: Recorder) -> None:
@@ -186,6 +195,10 @@ class KeyboardControl:
             return f"recording {self._recorder.start()}"
         if key in ("s", "f"):
             return summary(self._recorder.stop(key == "s"))
+        if key == "d":
+            return f"deleted {self._recorder.discard()}"
+        if key == "r":
+            return f"deleted {self._recorder.discard()}; recording {self._recorder.start()}"
         if key == "i":
             return "you have taken over" if self._switch.toggle() else "given back to the policy"
         if key == "q":

@@ -124,6 +124,8 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
             time.sleep(0.05)
         with pytest.raises(UserError, match="nothing is being recorded"):
             keys.obey("s")
+        with pytest.raises(UserError, match="no episode of this recorder is left"):
+            keys.obey("d")
         os.write(write, b"\n")  # Enter
         while recorder.recording is None or recorder.topics.received("/joint_states")[0] < 20:
             assert time.monotonic() < deadline
@@ -140,6 +142,13 @@ def test_keys_start_and_end_episodes(simulation: Any, ros_context: object, tmp_p
         while recorder.recording is not None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        kept = recorder.start()
+        recorder.stop(True)
+        spoilt = recorder.start()
+        assert re.search(r"recording \S+ for \d+ s", status_line(recorder))
+        assert keys.obey("r") == f"deleted {spoilt}; recording {spoilt}" and spoilt.is_dir()
+        assert keys.obey("d") == f"deleted {spoilt}" and not spoilt.exists() and recorder.recording is None
+        assert keys.obey("d") == f"deleted {kept}" and not kept.exists()
         assert keys.obey("help") == KeyboardControl.HELP
     finally:
         os.close(write)
