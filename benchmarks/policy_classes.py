@@ -36,8 +36,10 @@ from difftop_ros.commands.bench.cells import policy_config
 from difftop_ros.commands.bench.paired import pair_table
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.learning.evaluate import EVALUATION_SEED
+from difftop_ros.learning.imitation.trust import calibrate
 from difftop_ros.paths import share_path
-from difftop_ros.policies import PolicyNet, make_net
+from difftop_ros.policies import DifftopNet, PolicyNet, make_net
+from difftop_ros.policies.builtin import DifftopOptions
 from difftop_ros.policies.decoder import Noise
 from difftop_ros.sim import make_expert, make_world
 
@@ -45,8 +47,8 @@ TOLD = [*range(4, 11), 36, 37, 38]  # of Meta-World's state: the object's positi
 HAND_NOISE, OBJECT_NOISE = 0.01, 0.003  # in training [m]
 DEMONSTRATION_LIMIT = 500  # steps
 PLACES = [0, 1, 2, 7, 8, 9]  # of what is told: what is somewhere, and so may be seen from the hand
-KEY = ("task", "policy", "demos", "seed", "steps", "episodes", "limit", "stay_steps", "origin")
-COLUMNS = (*KEY, "successes", "base_successes", "train_s", "outcomes", "base_outcomes")
+KEY = ("task", "policy", "demos", "seed", "steps", "episodes", "limit", "stay_steps", "origin", "held_out")
+COLUMNS = (*KEY, "successes", "base_successes", "cost_share", "train_s", "outcomes", "base_outcomes")
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,24 @@ def windows(found: list[Demonstration], obs_steps: int, horizon: int) -> tuple[d
 
 
 def fit(
-    found: list[Demonstration], policy: str, steps: int, seed: int, lr: float = 1e-3, corrected: int = 0
+    found: list[Demonstration],
+    policy: str,
+    steps: int,
+    seed: int,
+    lr: float = 1e-3,
+    corrected: int = 0,
+    held_out: int = 0,
 ) -> PolicyNet:
     """Train as `difftop train` does: AdamW, one cycle, clipped gradients, averaged weights.
 
-    corrected: so many of the last demonstrations are corrections, and make half of every batch.
+    corrected: so many of the last demonstrations are corrections, and make half of every batch. held_out:
+    so many teach nothing, but say what of a learned cost is trusted.
     """
     torch.manual_seed(seed)
     net = make_net(contract(), with_equal_budget(contract(), policy_config(policy, horizon=8, obs_steps=2)))
-    obs, actions, mask = windows(found, net.config.obs_steps, net.config.horizon)
+    judges, found = found[len(found) - held_out :], found[: len(found) - held_out]
+    sizes = (net.config.obs_steps, net.config.horizon)
+    obs, actions, mask = windows(found, *sizes)
     for key, frames in (("joints", [d.hand for d in found]), ("objects", [d.objects for d in found])):
         every = np.concatenate(frames)
         net.normaliser.fit(key, every.mean(0), every.std(0))
@@ -154,7 +165,8 @@ def fit(
             for kept, new in zip(averaged.state_dict().values(), net.state_dict().values(), strict=True):
                 if kept.dtype.is_floating_point:
                     kept.lerp_(new, 1 - decay)
-    return averaged.eval()
+    calibrate(averaged.eval(), ([windows([demo], *sizes)[:2]] for demo in judges))
+    return averaged
 
 
 @torch.no_grad()
@@ -210,30 +222,34 @@ def run_cells(args: argparse.Namespace) -> None:
     for seed in args.seeds:
         for task in args.tasks:
             for policy in args.policies:
+                learned = isinstance(policy_config(policy).own, DifftopOptions)
                 cell = (task, policy, args.demos, seed, args.steps, args.episodes, args.limit, args.stay_steps,
-                        args.origin)  # fmt: skip
+                        args.origin, args.held_out if learned else 0)  # fmt: skip
                 key = dict(zip(KEY, map(str, cell), strict=True))
                 if any(key.items() <= row.items() for row in rows):
                     continue
                 if task not in worlds:
                     worlds = {task: [make_world(f"metaworld/{task}") for _ in range(args.episodes)]}
-                row = {**key, **run_cell(args, worlds[task], task, policy, seed)}
+                row = {**key, **run_cell(args, worlds[task], task, policy, seed, cell[-1])}
                 rows.append(row)
                 table.append(args.csv, COLUMNS, row)
                 print(", ".join(f"{name} {row[name]}" for name in COLUMNS[:-2] if row[name]), flush=True)
 
 
-def run_cell(args: argparse.Namespace, worlds: list[Any], task: str, policy: str, seed: int) -> dict[str, str]:
+def run_cell(
+    args: argparse.Namespace, worlds: list[Any], task: str, policy: str, seed: int, held_out: int
+) -> dict[str, str]:
     """One training and its evaluation, of the base alone too where there is one."""
     found = demonstrations(task, args.demos, limit=DEMONSTRATION_LIMIT, stay_steps=args.stay_steps, origin=args.origin)
     began = time.monotonic()
-    net = fit(found, policy, args.steps, seed)
+    net = fit(found, policy, args.steps, seed, held_out=held_out)
     seconds = time.monotonic() - began
     plan = outcomes(net, worlds, args.limit, args.origin)
     base = outcomes(net, worlds, args.limit, args.origin, iterations=0) if net.config.refines else ""
     return {
         "successes": str(plan.count("1")),
         "base_successes": str(base.count("1")) if base else "",
+        "cost_share": f"{net.own.cost_share:g}" if isinstance(net, DifftopNet) else "",
         "train_s": f"{seconds:.0f}",
         "outcomes": plan,
         "base_outcomes": base,
@@ -242,7 +258,7 @@ def run_cell(args: argparse.Namespace, worlds: list[Any], task: str, policy: str
 
 def tables(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: for each set of conditions, successes and then the pairs that were run on the same starts."""
-    shared = [name for name in KEY if name not in ("task", "policy", "seed")]
+    shared = [name for name in KEY if name not in ("task", "policy", "seed", "held_out")]
     kinds: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
         kinds[tuple(row[name] for name in shared)].append(row)
@@ -280,6 +296,8 @@ def main() -> None:
     parser.add_argument("--stay-steps", type=int, default=100,
                         help="steps of a demonstration after success (default: 100)")  # fmt: skip
     parser.add_argument("--origin", choices=("world", "hand"), default="hand", help="where places are seen from")
+    parser.add_argument("--held-out", type=int, default=2, help="demonstrations that teach nothing, but say how "
+                        "much of a learned cost is trusted (default: 2)")  # fmt: skip
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/policy_classes.csv"), help="rows, added to")
     parser.add_argument("--why", action="store_true", help="print where the plans' errors come from, and run nothing")
     parser.add_argument("--report", action="store_true", help="print tables of the rows there are, and run nothing")

@@ -35,6 +35,10 @@ class BcRnnOptions(DecoderOptions):
     width = "gmm_width"
 
     gmm_modes: int = Field(5, ge=1, le=100, description="modes of bc_rnn's mixture")
+    gmm_over: Literal["chunk", "step"] = Field(
+        "chunk",
+        description="one mixture over whole chunks, so that their steps agree on the mode, or one for each step",
+    )
     gmm_act: Literal["mode", "sample"] = Field(
         "mode", description="act by the likeliest mode's mean, or draw a mode by its weight"
     )
@@ -103,6 +107,34 @@ class FlowOptions(DecoderOptions):
 
 
 @register
+class ActOptions(DecoderOptions):
+    """A transformer whose chunk attends to the frames; in training a CVAE reads the expert's chunk (ACT)."""
+
+    name = "act"
+    network = "difftop_ros.policies.decoders.act:ActDecoder"
+    width = "act_width"
+
+    act_width: int = Field(128, ge=2, le=4096, description="size of act's tokens, a multiple of 2 act_heads")
+    act_heads: int = Field(4, ge=1, le=64, description="heads of attention")
+    act_layers: int = Field(2, ge=1, le=32, description="layers of act's decoder, and of the encoder of its CVAE")
+    act_dropout: float = Field(0.1, ge=0, lt=1, description="share of numbers left out in training")
+    act_latent: int = Field(16, ge=1, le=1024, description="size of the latent, which is zero at run time")
+    act_kl_weight: float = Field(
+        10.0, ge=0, le=1e6, description="weight of the prior: higher leaves less to the latent"
+    )
+    act_ensemble: float = Field(
+        0.0, ge=0, lt=1, description="share of the plan in force that stays in the first step of a new one (temporal "
+        "ensemble); it falls to none along the plan"
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.act_width % (2 * self.act_heads):
+            raise ValueError(f"act_width is {self.act_width}; expected a multiple of 2 act_heads, {2 * self.act_heads}")
+        return self
+
+
+@register
 class ZeroOptions(DecoderOptions):
     """The middle of the range, always: the ablation of the base."""
 
@@ -145,7 +177,10 @@ class DifftopOptions(RefiningOptions):
     latent_samples: int = Field(1, ge=1, le=1024, description="latents tried per plan; that of lowest cost is kept, "
                                 "and the cost is trained to tell")  # fmt: skip
     kl_weight: float = Field(0.01, ge=0, le=1e6, description="weight of the prior: higher leaves less to the latent")
-    prior_share: float = Field(0.0, ge=0, le=1, description="share of a batch that learns its plan from the prior's "
+    cost_share: float = Field(1.0, ge=0, le=1, description="share of the learned cost that plans are made with; "
+                              "training lowers it where held-out episodes are no better for it: at 0 the plan is the "
+                              "base's")  # fmt: skip
+    prior_share: float = Field(0.5, ge=0, le=1, description="share of a batch that learns its plan from the prior's "
                                "latent, as at run time, the rest from the posterior's")  # fmt: skip
     prior_width: int = Field(256, ge=1, le=8192, description="width of the prior's hidden layer")
     posterior_width: int = Field(256, ge=1, le=8192, description="width of the posterior's hidden layer")

@@ -87,6 +87,10 @@ class Decoder(nn.Module, ABC):
     def sample(self, encoding: Encoding, box: Box, noise: Noise) -> Tensor:
         """A scaled chunk (B, H, A), not necessarily inside the box."""
 
+    def continued(self, chunk: Tensor, before: Tensor) -> Tensor:
+        """The chunk (B, H, A) where a plan is in force, `before` (B, H, A), seen from now: the chunk, usually."""
+        return chunk
+
     def propose(self, encoding: Encoding, expert: Tensor, box: Box) -> Tensor:
         """A chunk (B, H, A) as `sample` makes it, nearest to the expert's of `several`.
 

@@ -10,7 +10,7 @@ the best of several by learned cost. With `dynamics` 'latent' the cost is that o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,19 @@ from difftop_ros.trajopt import (
 
 OTHER_LATENTS = 4  # latents of the prior that a plan is ranked against in training
 RANK_WEIGHT = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A share of a function's value: what a plan trusts of a learned cost. Costs added at run time are whole."""
+
+    function: Callable[..., Tensor]
+    share: float
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        """As the function."""
+        value = self.function(*arguments)
+        return value if self.share == 1 else self.share * value
 
 
 class DifftopNet(PolicyNet):
@@ -63,14 +76,20 @@ class DifftopNet(PolicyNet):
             self.cost = ChunkCost(variables, config.features + own.latent, own.cost_width, own.cost_outputs)
         self._prepared: PreparedSolver | None = None
 
-    def problem(self, encoding: Encoding, latent: Tensor, base: Tensor, box: Box) -> Problem:
-        """The trajectory optimisation problem a plan solves, in scaled actions."""
+    def trust(self, share: float) -> None:
+        """Make plans with this share of the learned cost from now on."""
+        self.config = self.config.replace(cost_share=share)
+        assert isinstance(self.config.own, DifftopOptions)
+        self.own = self.config.own
+
+    def problem(self, encoding: Encoding, latent: Tensor, base: Tensor, box: Box, share: float = 1.0) -> Problem:
+        """The trajectory optimisation problem a plan solves, in scaled actions, with a share of the learned cost."""
         objective: ActionChunk | LatentRollout
         if isinstance(self.cost, ChunkCost):
-            objective = ActionChunk(self.cost)
+            objective = ActionChunk(Share(self.cost, share))
             context: tuple[Tensor, ...] = (self.cost.prepare(torch.cat([encoding.features, latent], dim=1)),)
         else:
-            objective = LatentRollout(self.cost.dynamics, self.cost.stage, self.cost.final)
+            objective = LatentRollout(self.cost.dynamics, Share(self.cost.stage, share), Share(self.cost.final, share))
             context = (self.cost.start(encoding.features), latent)
         return Problem(objective, context, *box, reference=base, proximal=self.own.proximal)
 
@@ -121,12 +140,13 @@ class DifftopNet(PolicyNet):
         """What `plan` solves, from where, and how many latents (rows in a row) each sample has."""
         box = self.scaler.bounds(origin)
         base = self.base_chunk(encoding, box, noise)
-        times = self.own.latent_samples
+        times, share = self.own.latent_samples, self.own.cost_share
         if times == 1:
-            return _adding(self.problem(encoding, self.likeliest_latent(encoding, base), base, box), terms, 1), base, 1
+            latent = self.likeliest_latent(encoding, base)
+            return _adding(self.problem(encoding, latent, base, box, share), terms, 1), base, 1
         latents = self.latents(encoding, base, times, noise).flatten(0, 1)
         bases, low, high = (tensor.repeat_interleave(times, 0) for tensor in (base, *box))
-        problem = self.problem(encoding.repeat(times), latents, bases, (low, high))
+        problem = self.problem(encoding.repeat(times), latents, bases, (low, high), share)
         return _adding(problem, terms, times), bases, times
 
     def prepare(self, encoding: Encoding, origin: Tensor, backend: str, terms: Sequence[Added] = ()) -> None:

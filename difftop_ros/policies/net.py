@@ -136,9 +136,12 @@ class PolicyNet(ActingNet):
         noise: Noise | None = None,
         terms: Sequence[Added] = (),
     ) -> Solution:
-        """As ActingNet.plan: the base's chunk."""
+        """As ActingNet.plan: the base's chunk, which may go on from the plan in force."""
         box = self.scaler.bounds(origin)
-        return chosen(clamped(self.base_chunk(encoding, box, noise), box))
+        chunk = clamped(self.base_chunk(encoding, box, noise), box)
+        if warm_start is not None:
+            chunk = self.base.continued(chunk, warm_start)
+        return chosen(clamped(chunk, box))
 
     def loss(
         self, obs: Mapping[str, Tensor], actions: Tensor, mask: Tensor, seen: Mapping[str, Tensor] | None = None

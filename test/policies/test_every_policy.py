@@ -23,11 +23,13 @@ from difftop_ros.policies import (
     take_base,
     with_sizes_of_base,
 )
+from difftop_ros.policies.config import base_names, policy_names
 
-BASES = ("bc", "bc_rnn", "ibc", "diffusion", "flow", "zero")
-ALONE: list[dict[str, Any]] = [{"policy": name} for name in ("bc", "bc_rnn", "ibc", "diffusion", "flow")] + [
+BASES = tuple(base_names())
+ALONE: list[dict[str, Any]] = [{"policy": name} for name in policy_names() if name in BASES] + [
     {"policy": "ibc", "ibc_sampler": "dfo"},
     {"policy": "bc_rnn", "gmm_act": "sample"},
+    {"policy": "bc_rnn", "gmm_over": "step", "gmm_act": "sample"},
     {"policy": "diffusion", "diffusion_target": "epsilon"},
     {"policy": "flow", "flow_steps": 1},
 ]
@@ -128,6 +130,8 @@ HEART: list[dict[str, Any]] = [
     {"policy": "bc"},
     {"policy": "bc_rnn", "steps": 400},
     {"policy": "ibc", "steps": 300, "ibc_negatives": 32, "ibc_candidates": 256, "error": 0.02},  # found by sampling
+    {"policy": "bc_rnn", "gmm_over": "step", "steps": 400},
+    {"policy": "act", "steps": 300, "act_dropout": 0.0},
     {"policy": "diffusion", "steps": 400},
     {"policy": "flow", "steps": 500, "error": 0.05},  # each step's target is the net's own
     {"policy": "residual"},
@@ -230,7 +234,7 @@ def test_latent_dynamics_learn_through_the_solve_alone(arm: Any, data: Any) -> N
         assert all(p.grad is not None and p.grad.any() for p in part.parameters() if p.ndim == 2)
 
 
-@pytest.mark.parametrize("base", ["bc", "bc_rnn", "ibc", "diffusion", "flow"])
+@pytest.mark.parametrize("base", [name for name in BASES if name != "zero"])
 def test_a_base_may_come_from_a_folder_and_stay_as_it_is(arm: Any, data: Any, base: str, tmp_path: Path) -> None:
     trained = scaled(build(arm.text, policy=base), data)
     with torch.no_grad():
@@ -286,6 +290,7 @@ def test_a_base_that_does_not_fit_is_refused(arm: Any, data: Any, tmp_path: Path
         ({"latent_samples": 0}, "latent_samples is 0"),
         ({"policy": "ibc", "ibc_negatives": 1}, "ibc_negatives is 1"),
         ({"policy": "diffusion", "diffusion_inference_steps": 200}, "at most the 100"),
+        ({"policy": "act", "act_width": 20}, "act_width is 20; expected a multiple of 2 act_heads, 8"),
         ({"image_encoder": "vit"}, "image_encoder is 'vit'"),
         ({"image_sharpness": 0.0}, "image_sharpness is 0.0; expected more than 0"),
     ],
@@ -294,6 +299,21 @@ def test_a_base_that_does_not_fit_is_refused(arm: Any, data: Any, tmp_path: Path
 def test_settings_that_cannot_be(options: Any, words: str) -> None:
     with pytest.raises(PolicyError, match=words):
         PolicyConfig(**options)
+
+
+def test_a_temporal_ensemble_goes_on_from_the_plan_in_force(arm: Any, data: Any) -> None:
+    policy = scaled(build(arm.text, policy="act", act_ensemble=0.8), data)
+    with torch.no_grad():
+        encoding, origin = policy.net.encode(data[0]), policy.net.scaler.origin(data[0])
+        fresh = policy.net.plan(encoding, origin).actions
+        low, high = policy.net.scaler.bounds(origin)
+        before = low + 0.3 * (high - low)
+        found = policy.net.plan(encoding, origin, before).actions
+    share = 0.8 * torch.tensor([1.0, 0.75, 0.5, 0.25])[:, None]
+    torch.testing.assert_close(found, fresh + share * (before - fresh))
+    alone, obs = scaled(build(arm.text, policy="act"), data), window(data, 3)
+    plan = alone.act(obs).actions
+    np.testing.assert_array_equal(alone.act(obs, warm_start=plan + 0.1).actions, plan)
 
 
 def test_a_picture_encoder_without_pictures_is_refused(arm: Any) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from difftop_ros.policies import PolicyConfig
 
-WIDTHS = ("bc_width", "gmm_width", "ibc_width", "residual_width", "prior_width", "posterior_width", "cost_width")
+WIDTHS = ("bc_width", "gmm_width", "ibc_width", "residual_width", "prior_width", "posterior_width", "cost_width",
+          "act_width")  # fmt: skip
 
 
 def small_config(sizes: dict[str, Any], width: int = 32, **options: Any) -> PolicyConfig:

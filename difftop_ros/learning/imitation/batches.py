@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.data.episodes.store import ACTION
-from difftop_ros.learning.settings import AugmentSettings, TrainingError
+from difftop_ros.learning.settings import AugmentSettings, TrainingError, TrainSettings
 from difftop_ros.policies import PolicyNet
 from difftop_ros.policies.normalisation import NotFiniteError, fit_scaling, measured_positions
 
@@ -24,6 +24,23 @@ def split_by_episode(episodes: EpisodeDataset, share: float, seed: int) -> tuple
     owner = np.repeat(np.arange(len(lengths)), lengths)
     inside = np.isin(owner, chosen)
     return np.flatnonzero(~inside), np.flatnonzero(inside)
+
+
+def held_out(
+    episodes: EpisodeDataset, settings: TrainSettings, used: np.ndarray
+) -> Iterator[list[tuple[dict[str, Any], Any]]]:
+    """Of each episode that validation holds out: (obs, actions) of its windows among `used`, in batches."""
+    windows = WindowDataset(episodes, settings.policy.obs_steps, settings.policy.horizon)
+    _, indices = split_by_episode(episodes, settings.validation, settings.seed)
+    first = 0
+    for episode in episodes:
+        mine = np.arange(first, first + episode.steps)
+        mine = mine[np.isin(mine, indices) & np.isin(mine, used)]
+        first += episode.steps
+        parts = [mine[start : start + settings.batch] for start in range(0, len(mine), settings.batch)]
+        batches = (as_tensors(windows.batch(part)) for part in parts)
+        if len(mine):
+            yield [(batch["obs"], batch["action"]) for batch in batches]
 
 
 def as_tensors(batch: dict[str, Any]) -> dict[str, Any]:

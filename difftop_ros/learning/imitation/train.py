@@ -22,11 +22,12 @@ from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.learning.calibrate import fit_novelty
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports
 from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint, restoring
-from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, split_by_episode
+from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, held_out, split_by_episode
 from difftop_ros.learning.imitation.corrections import teaching
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
+from difftop_ros.learning.imitation.trust import calibrate
 from difftop_ros.learning.memory import keep_freed_memory
-from difftop_ros.learning.progress import Report, Stop, Stopped, never, silent
+from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
 from difftop_ros.manifest import MANIFEST
 from difftop_ros.nets import PointCloudEncoder
@@ -88,6 +89,8 @@ def train(
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
     with restoring(checkpoint):
         net.load_state_dict(_averaged_weights(checkpoint))
+    if said := calibrate(net.eval(), held_out(episodes, settings, np.concatenate(chosen))):
+        report(Progress("train", settings.steps, settings.steps, said))
     policy = Policy(net, episodes.contract, target)
     policy.novelty = fit_novelty(episodes, policy) if len(episodes) > 1 else None
     policy.save(out)

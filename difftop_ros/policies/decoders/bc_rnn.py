@@ -1,9 +1,9 @@
 """BC-RNN: an LSTM over the window's frames and a mixture of Gaussians over the chunk.
 
 After robomimic (Mandlekar et al. 2021, arXiv 2108.03298), BC-RNN-GMM: two LSTM layers, 5 modes, acting with almost no
-noise. Different: the mixture is over the whole chunk (with horizon 1 it is robomimic's), so that its steps agree on the
-mode; the recurrence runs over the window and carries no state from plan to plan; the means need no tanh, as scaled
-actions are within [-1, 1] already.
+noise. Different: the mixture is over the whole chunk, so that its steps agree on the mode, unless `gmm_over` 'step'
+asks for robomimic's density of each step; the recurrence runs over the window and carries no state from plan to plan;
+the means need no tanh, as scaled actions are within [-1, 1] already.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ class BcRnnDecoder(Decoder):
     def __init__(self, sizes: Sizes, options: BcRnnOptions) -> None:
         super().__init__()
         self.shape, self.modes, self.act = sizes.chunk, options.gmm_modes, options.gmm_act
+        self.choices = (self.modes, sizes.horizon) if options.gmm_over == "step" else (self.modes,)
         width = options.gmm_width
         self.recurrent = nn.LSTM(sizes.frame, width, LAYERS, batch_first=True)
-        self.head = mlp([width, width, self.modes * (2 * math.prod(self.shape) + 1)])
+        self.head = mlp([width, width, 2 * self.modes * math.prod(self.shape) + math.prod(self.choices)])
 
     def mixture(self, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, M), means (B, M, H, A) and standard deviations (B, M, H, A)."""
+        """Logits (B, M), or (B, M, H) of each step, means (B, M, H, A) and standard deviations (B, M, H, A)."""
         hidden, _ = self.recurrent(encoding.frames)
         logits, means, spreads = self.head(hidden[:, -1]).split(
-            [self.modes, *[self.modes * math.prod(self.shape)] * 2], dim=1
+            [math.prod(self.choices), *[self.modes * math.prod(self.shape)] * 2], dim=1
         )
         size = (-1, self.modes, *self.shape)
-        return logits, means.view(size), functional.softplus(spreads).view(size) + SMALLEST_STD
+        return logits.view(-1, *self.choices), means.view(size), functional.softplus(spreads).view(size) + SMALLEST_STD
 
     def loss(self, encoding: Encoding, expert: Tensor, weight: Tensor, box: Box) -> TrainingLoss:
         """Negative log likelihood per number of the chunk."""
         logits, means, spreads = self.mixture(encoding)
         per_mode = _log_densities(logits, means, spreads, expert, weight[:, None])
-        nll = -torch.logsumexp(per_mode, dim=1).mean() / math.prod(self.shape)
+        nll = -torch.logsumexp(per_mode, dim=1).sum() / expert.numel()
         chunk = _picked(means, logits.argmax(1))
         return TrainingLoss(nll, {"nll": nll.detach(), "base_mse": squared_error(chunk, expert, weight).detach()})
 
     def propose(self, encoding: Encoding, expert: Tensor, box: Box) -> Tensor:
-        """The mean of the mode that the expert's chunk belongs to."""
+        """The mean of the mode that the expert's chunk, or each step of it, belongs to."""
         logits, means, spreads = self.mixture(encoding)
         return _picked(means, _log_densities(logits, means, spreads, expert, 1.0).argmax(1))
 
@@ -66,7 +67,8 @@ class BcRnnDecoder(Decoder):
             chosen = logits.argmax(1)
         else:
             steps = logits.softmax(1).cumsum(1)
-            chosen = (noise.uniform(len(logits), 1, like=logits) > steps).sum(1).clamp_max(self.modes - 1)
+            drawn = noise.uniform(len(logits), 1, *self.choices[1:], like=logits)
+            chosen = (drawn > steps).sum(1).clamp_max(self.modes - 1)
         chunk = _picked(means, chosen)
         if self.act == "sample":
             chunk = chunk + ACTING_STD * noise.normal(*chunk.shape, like=chunk)
@@ -74,11 +76,14 @@ class BcRnnDecoder(Decoder):
 
 
 def _log_densities(logits: Tensor, means: Tensor, spreads: Tensor, expert: Tensor, weight: Tensor | float) -> Tensor:
-    """Log of each mode's weight times its density at the expert's chunk, (B, M)."""
+    """Log of each mode's weight times its density at the expert's chunk, (B, M), or of each step, (B, M, H)."""
     density = torch.distributions.Normal(means, spreads).log_prob(expert[:, None])
-    return logits.log_softmax(1) + (weight * density).sum((2, 3))
+    density = (weight * density).sum(3)
+    return logits.log_softmax(1) + (density if logits.ndim == 3 else density.sum(2))
 
 
 def _picked(means: Tensor, mode: Tensor) -> Tensor:
-    """means (B, M, H, A), mode (B,) -> (B, H, A)."""
-    return means[torch.arange(len(means), device=means.device), mode]
+    """means (B, M, H, A), mode (B,), or (B, H) of each step -> (B, H, A)."""
+    batch, _, horizon, actions = means.shape
+    index = mode.view(batch, 1, -1, 1).expand(batch, 1, horizon, actions)
+    return means.gather(1, index).squeeze(1)
