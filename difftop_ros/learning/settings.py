@@ -38,6 +38,11 @@ class AugmentSettings(Options):
     shift_joints: where the joints are a hand's place along x, y (and z) of the clouds' frame, a scene moved along these
     axes, hand and all, is one more demonstration too: what matters is where the hand is from the object. Not where the
     task has to do with a place that no cloud shows.
+
+    scene_turn_rad, scene_scale: with the same joints, a scene turned about the upright axis through the hand, or larger
+    about it, with the commands, is one more demonstration of a policy that sees from the hand (cloud_origin). Turned,
+    where the hand's own heading does not matter or is not commanded: a gripper that must line up with an object is
+    shown what it cannot do. Larger, by little, and with all three axes: the gripper does not grow.
     """
 
     joint_noise: float = Field(0.01, ge=0, lt=100, description="noise on joint readings [rad or m]")
@@ -54,12 +59,30 @@ class AugmentSettings(Options):
         "along them: hand_x,hand_y"
     )  # fmt: skip
     shift_m: float = Field(0.0, ge=0, lt=100, description="largest such move [m]")
+    scene_turn_rad: float = Field(
+        0.0, ge=0, le=3.2, description="largest turn of scene and commands about the upright axis through the hand "
+        "that shift_joints read [rad]"
+    )  # fmt: skip
+    scene_scale: float = Field(
+        0.0, ge=0, lt=1, description="largest share by which scene and commands grow or shrink about that hand; "
+        "shift_joints must name x, y and z"
+    )  # fmt: skip
+    colour_jitter: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="largest share by which light and contrast of pictures and coloured points change",
+    )
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
-        for names, size in (("turn_joint", "turn_rad"), ("shift_joints", "shift_m")):
-            if bool(getattr(self, names)) != bool(getattr(self, size)):
-                raise ValueError(f"{names} and {size} belong together; give both or neither")
+        moves = ("shift_m", "scene_turn_rad", "scene_scale")
+        for names, sizes in (("turn_joint", ("turn_rad",)), ("shift_joints", moves)):
+            if bool(getattr(self, names)) != any(getattr(self, size) for size in sizes):
+                raise ValueError(f"{names} and {' or '.join(sizes)} belong together; give both or neither")
+        if len(self.axes) < 2 + bool(self.scene_scale) and (self.scene_turn_rad or self.scene_scale):
+            needed = "x, y and z for scene_scale" if self.scene_scale else "x and y for scene_turn_rad"
+            raise ValueError(f"shift_joints is {self.shift_joints!r}; expected the joints of {needed}")
         if len(self.axes) > 3 or not all(self.axes):
             raise ValueError(f"shift_joints is {self.shift_joints!r}; expected up to three such as 'hand_x,hand_y'")
         return self
@@ -68,6 +91,11 @@ class AugmentSettings(Options):
     def axes(self) -> tuple[str, ...]:
         """The names in shift_joints: of x, y, z."""
         return tuple(name.strip() for name in self.shift_joints.split(",")) if self.shift_joints else ()
+
+    @property
+    def about_hand(self) -> bool:
+        """Whether scenes are turned or scaled about the hand."""
+        return bool(self.scene_turn_rad or self.scene_scale)
 
     @property
     def reach(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from difftop_ros.nets.encoders import ImageEncoder, JointEncoder, ObservationEncoder, PointCloudEncoder
 from difftop_ros.nets.heads import ChunkCost, GaussianHead, MixtureHead, RolloutCost, mlp
+from difftop_ros.nets.point_tokens import PointTokenEncoder
 from difftop_ros.nets.resnet import ResNet18Encoder
 from difftop_ros.nets.unet import ConditionalUnet
 
@@ -14,6 +15,7 @@ __all__ = [
     "MixtureHead",
     "ObservationEncoder",
     "PointCloudEncoder",
+    "PointTokenEncoder",
     "ResNet18Encoder",
     "RolloutCost",
     "mlp",

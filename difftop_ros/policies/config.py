@@ -152,6 +152,12 @@ class PolicyConfig(Options):
     point_widths: tuple[int, ...] = Field(
         (64, 64, 128), min_length=1, max_length=16, description="layers of the point encoder"
     )
+    point_encoder: Literal["global", "tokens"] = Field(
+        "global", description="a cloud as one vector, or neighbourhoods of points as tokens that attend to each other, "
+        "which takes about twice the time"
+    )  # fmt: skip
+    point_groups: int = Field(32, ge=1, le=1024, description="tokens of a cloud")
+    point_neighbours: int = Field(16, ge=1, le=1024, description="points of a token")
     image_widths: tuple[int, ...] = Field((16, 32, 64), description="channels of the small image encoder, three")
     keypoints: int = Field(16, ge=1, le=1024, description="places that each encoder of points or images looks for")
     image_encoder: Literal["cnn", "resnet18"] = Field(
@@ -198,6 +204,17 @@ class PolicyConfig(Options):
         if not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise ValueError(f"expected layer sizes of 1 to {WIDEST}")
         return widths
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Self:
+        if self.point_encoder == "tokens" and self.point_widths[-1] % 4:
+            raise ValueError(f"point_widths is {self.point_widths}; expected a multiple of 4 as the last, with tokens")
+        return self
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """How many groups of how many points a cloud's tokens are; None for one global vector."""
+        return (self.point_groups, self.point_neighbours) if self.point_encoder == "tokens" else None
 
     @field_validator("cloud_origin")
     @classmethod

@@ -104,6 +104,7 @@ class PolicyNet(ActingNet):
             config.keypoints,
             image=config.image_encoder,
             image_sharpness=config.image_sharpness,
+            tokens=config.tokens,
             fused=config.refines or not decoder.fuses,
         )
         sizes = Sizes(config.features, self.encoder.frame_size, *self.shape)

@@ -7,7 +7,8 @@ from difftop_ros.policies.net import PolicyNet
 from difftop_ros.policies.policy import load_policy
 
 SHARED = ("encoder", "base", "normaliser", "scaler")
-ALIKE = ("horizon", "obs_steps", "action_frame", "features", "image_encoder", "image_sharpness", "cloud_origin")
+ALIKE = ("horizon", "obs_steps", "action_frame", "features", "image_encoder", "image_sharpness", "cloud_origin",
+         "point_encoder", "point_groups", "point_neighbours")  # fmt: skip
 
 
 def with_sizes_of_base(config: PolicyConfig) -> PolicyConfig:

@@ -10,9 +10,11 @@ import torch
 from difftop_ros.errors import UserError
 from difftop_ros.learning.imitation.augment import (
     AugmentSettings,
+    Hand,
     Place,
     add_box,
     augment,
+    colour_jitter,
     jitter_cloud,
     move_cloud,
     random_shift,
@@ -159,7 +161,7 @@ def test_a_shifted_scene_keeps_what_the_hand_sees_around_it(obs: dict[str, torch
 def test_shift_joints_are_names_of_at_most_three_axes() -> None:
     assert AugmentSettings(shift_joints="hand_x, hand_y", shift_m=0.1).reach == {"hand_x": 0.1, "hand_y": 0.1}
     for half in ({"shift_joints": "hand_x"}, {"shift_m": 0.1}):
-        with pytest.raises(UserError, match="shift_joints and shift_m belong together"):
+        with pytest.raises(UserError, match=r"shift_joints and shift_m or .* belong together"):
             AugmentSettings(**half)
     for names in ("a,b,c,d", "a,,b"):
         with pytest.raises(UserError, match="expected up to three"):
@@ -190,3 +192,54 @@ def test_a_shifted_picture_is_the_picture_moved(obs: dict[str, torch.Tensor]) ->
         assert len(found) == 1, "both frames of a sample move alike"
         offsets.add(found[0])
     assert len(offsets) > 15
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_what_leads_to_a_point_of_the_scene_leads_to_it_in_the_turned_and_larger_one(
+    obs: dict[str, torch.Tensor], positions: bool
+) -> None:
+    """Joints 2, 0, 1 read the hand's x, y, z; commands lead to the cloud's first point, or half of the way there."""
+    here = obs["joints"][:, -1, [2, 0, 1]]
+    goal = obs["cloud"][:, -1, 0, :3]
+    actions = torch.zeros(40, 4, 3)
+    actions[..., [1, 2, 0]] = (goal if positions else 0.5 * (goal - here))[:, None]
+    hand = Hand([("joints", 2), ("joints", 0), ("joints", 1)], (1, 2, 0), positions)
+    angle, factor = torch.linspace(-3, 3, 40), torch.linspace(0.8, 1.2, 40)
+    before = {key: frames.clone() for key, frames in obs.items()}
+    seen, planned = hand.turned(obs, actions, SPATIAL, angle, factor)
+    torch.testing.assert_close(seen["joints"][:, -1], obs["joints"][:, -1], msg="the hand stays")
+    new_goal = seen["cloud"][:, -1, 0, :3]
+    expected = new_goal if positions else 0.5 * (new_goal - here)
+    torch.testing.assert_close(planned[..., [1, 2, 0]], expected[:, None].expand(-1, 4, -1), atol=1e-5, rtol=1e-5)
+    far, was = ((cloud[:, -1, :, :3] - here[:, None]).norm(dim=2) for cloud in (seen["cloud"], obs["cloud"]))
+    torch.testing.assert_close(far, factor[:, None] * was)
+    heights = (seen["cloud"][:, -1, :, 2] - here[:, None, 2]) / (obs["cloud"][:, -1, :, 2] - here[:, None, 2])
+    torch.testing.assert_close(heights, factor[:, None].expand_as(heights), atol=1e-3, rtol=1e-3)
+    past = (seen["joints"] - seen["joints"][:, -1:])[:, 0, [2, 0, 1]].norm(dim=1)
+    torch.testing.assert_close(past, factor * (obs["joints"] - obs["joints"][:, -1:])[:, 0].norm(dim=1))
+    assert torch.equal(seen["cloud"][..., 3:], obs["cloud"][..., 3:]) and torch.equal(seen["picture"], obs["picture"])
+    assert all(torch.equal(obs[key], before[key]) for key in obs), "what was given is not written into"
+
+
+def test_scenes_are_turned_and_scaled_with_the_axes_of_a_hand_alone() -> None:
+    assert AugmentSettings(shift_joints="x,y", scene_turn_rad=0.2).about_hand
+    for wrong, words in (
+        ({"scene_turn_rad": 0.2}, "belong together"),
+        ({"shift_joints": "x,y", "scene_scale": 0.1}, "x, y and z for scene_scale"),
+        ({"shift_joints": "x", "scene_turn_rad": 0.1}, "x and y for scene_turn_rad"),
+    ):
+        with pytest.raises(UserError, match=words):
+            AugmentSettings(**wrong)
+
+
+def test_colours_get_lighter_and_darker_within_their_range(obs: dict[str, torch.Tensor]) -> None:
+    seen = augment(obs, KINDS, AugmentSettings(**OFF, colour_jitter=0.3))
+    assert torch.equal(seen["cloud"][..., :3], obs["cloud"][..., :3])
+    for before, after, top in (
+        (obs["cloud"][..., 3:], seen["cloud"][..., 3:], 1.0),
+        (obs["picture"], seen["picture"], 255.0),
+    ):
+        assert after.dtype == before.dtype and float(after.min()) >= 0 and float(after.max()) <= top
+        ratio = after.float().flatten(1).mean(1) / before.float().flatten(1).mean(1)
+        assert 0.68 < float(ratio.min()) < 0.95 and 1.05 < float(ratio.max()) < 1.32
+    assert torch.equal(colour_jitter(obs["picture"], 0.0, 255.0), obs["picture"])

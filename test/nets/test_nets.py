@@ -15,10 +15,12 @@ from difftop_ros.nets import (
     MixtureHead,
     ObservationEncoder,
     PointCloudEncoder,
+    PointTokenEncoder,
     ResNet18Encoder,
     RolloutCost,
     mlp,
 )
+from difftop_ros.nets.point_tokens import spread
 
 SPEC = {"joints": ("vector", (5,)), "cloud": ("cloud", (40, 6)), "picture": ("image", (32, 24, 3))}
 
@@ -53,6 +55,29 @@ def test_the_order_of_points_means_nothing() -> None:
     assert torch.allclose(encoder(cloud), encoder(shuffled), atol=1e-5)
     assert torch.allclose(encoder(cloud), encoder(torch.cat([cloud, cloud], 1)), atol=1e-5), "nor does repeating all"
     assert not torch.allclose(encoder(cloud), encoder(cloud + 0.1), atol=1e-3)
+
+
+def test_tokens_see_shape_and_place_and_no_order() -> None:
+    encoder = PointTokenEncoder(4, (16, 32), 8, 6, 8, 24).eval()
+    cloud = torch.randn(4, 50, 4)
+    found = encoder(cloud)
+    assert found.shape == (4, 24)
+    assert torch.allclose(found, encoder(cloud[:, torch.randperm(50)]), atol=1e-5)
+    assert torch.allclose(encoder(cloud[1:2]), found[1:2], atol=1e-5), "each cloud for itself"
+    for moved in (cloud + torch.tensor([0.1, 0.0, 0.0, 0.0]), cloud * torch.tensor([1.0, 1.0, 1.0, 2.0])):
+        assert not torch.allclose(found, encoder(moved), atol=1e-3)
+    bent = cloud.clone()
+    bent[:, ::2, 2] += 0.3
+    assert not torch.allclose(found, encoder(bent), atol=1e-3)
+    assert torch.isfinite(encoder(torch.zeros(2, 50, 4))).all(), "all points in one place, as after many were dropped"
+    assert encoder(torch.randn(2, 5, 4)).shape == (2, 24), "fewer points than tokens and neighbours"
+
+
+def test_centres_are_spread() -> None:
+    cloud = torch.cat([torch.randn(1, 60, 3) * 0.01, torch.randn(1, 20, 3) * 0.01 + 3.0], dim=1)
+    taken = spread(cloud, 8)[0].tolist()
+    assert len(set(taken)) == 8
+    assert (taken[0] >= 60) != (taken[1] >= 60), "one in either heap first"
 
 
 def test_a_keypoint_follows_its_points() -> None:

@@ -27,6 +27,7 @@ from difftop_ros.policies.config import base_names, policy_names
 
 BASES = tuple(base_names())
 ALONE: list[dict[str, Any]] = [{"policy": name} for name in policy_names() if name in BASES] + [
+    {"policy": "bc", "point_encoder": "tokens", "point_groups": 8, "point_neighbours": 4},
     {"policy": "ibc", "ibc_sampler": "dfo"},
     {"policy": "bc_rnn", "gmm_act": "sample"},
     {"policy": "bc_rnn", "gmm_over": "step", "gmm_act": "sample"},
@@ -291,6 +292,7 @@ def test_a_base_that_does_not_fit_is_refused(arm: Any, data: Any, tmp_path: Path
         ({"policy": "ibc", "ibc_negatives": 1}, "ibc_negatives is 1"),
         ({"policy": "diffusion", "diffusion_inference_steps": 200}, "at most the 100"),
         ({"policy": "act", "act_width": 20}, "act_width is 20; expected a multiple of 2 act_heads, 8"),
+        ({"point_encoder": "tokens", "point_widths": (8, 9)}, "expected a multiple of 4 as the last, with tokens"),
         ({"image_encoder": "vit"}, "image_encoder is 'vit'"),
         ({"image_sharpness": 0.0}, "image_sharpness is 0.0; expected more than 0"),
     ],

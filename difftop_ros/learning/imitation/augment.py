@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from difftop_ros.learning.settings import AugmentSettings
+from difftop_ros.policies.normalisation import ActionScaler
 
 
 def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: AugmentSettings) -> dict[str, Tensor]:
@@ -20,11 +21,14 @@ def augment(obs: Mapping[str, Tensor], kinds: Mapping[str, str], settings: Augme
             out[key] = frames + settings.joint_noise * torch.randn_like(frames)
         elif kinds[key] == "cloud":
             moved = move_cloud(frames, settings.cloud_shift_m, settings.cloud_turn_rad)
+            if settings.colour_jitter and moved.shape[-1] == 6:
+                moved = torch.cat([moved[..., :3], colour_jitter(moved[..., 3:], settings.colour_jitter, 1.0)], dim=-1)
             out[key] = jitter_cloud(
                 add_box(moved, settings.cloud_clutter), settings.cloud_jitter_m, settings.cloud_drop
             )
         else:
-            out[key] = random_shift(frames, settings.image_shift_px)
+            lit = colour_jitter(frames, settings.colour_jitter, 255.0) if settings.colour_jitter else frames
+            out[key] = random_shift(lit, settings.image_shift_px)
     return out
 
 
@@ -70,6 +74,66 @@ def shifted(
             out[name] = frames.clone()
             out[name][..., x : x + len(axes)] += shift.view(len(shift), *[1] * (frames.dim() - 2), len(axes))
     return out, actions
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A hand whose place along x, y (and z) of the clouds' frame commanded joints read and are commanded in.
+
+    readings: observation key and index of each axis; columns: of the commands; positions: whether those are places, or
+    rates and increments.
+    """
+
+    readings: Sequence[tuple[str, int]]
+    columns: Sequence[int]
+    positions: bool
+
+    def turned(
+        self, obs: Mapping[str, Tensor], actions: Tensor, spatial: Spatial, angle: Tensor, factor: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Each sample's scene turned by angle (B,) [rad] about the upright axis through the hand, and as much larger.
+
+        The hand stays where it was measured last: what it did before, what lies around and what is commanded turn and
+        grow about it. factor (B,) is 1 where a hand of two axes leaves heights as they are.
+        """
+        count, out, actions = len(self.readings), dict(obs), actions.clone()
+        here = torch.stack([obs[key][:, -1, index] for key, index in self.readings], dim=1)
+        cos, sin, none, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+        turn = torch.stack([cos, -sin, none, sin, cos, none, none, none, one], dim=1).view(-1, 3, 3)[:, :count, :count]
+
+        def moved(values: Tensor, about: Tensor, matrix: Tensor) -> Tensor:
+            flat = values.flatten(1, -2) - about[:, None]
+            return (torch.einsum("bij,bnj->bni", matrix, flat) + about[:, None]).view_as(values)
+
+        for key in {key for key, _ in self.readings}:
+            out[key] = obs[key].clone()
+        before = torch.stack([obs[key][..., index] for key, index in self.readings], dim=2)
+        grown = turn * factor[:, None, None]
+        for axis, (key, index) in enumerate(self.readings):
+            out[key][..., index] = moved(before, here, grown)[..., axis]
+        nowhere = torch.zeros_like(here)
+        for name, frames in obs.items():
+            for x, place in spatial[name]:
+                values = frames[..., x : x + count]
+                out[name] = out[name].clone()
+                out[name][..., x : x + count] = moved(values, here, grown) if place else moved(values, nowhere, turn)
+        columns = list(self.columns)
+        actions[..., columns] = moved(actions[..., columns], here if self.positions else nowhere, grown)
+        return out, actions
+
+
+def hand_of(scaler: ActionScaler, joints: Sequence[str]) -> Hand:
+    """The hand whose place these commanded joints are."""
+    columns = [scaler.joints.index(joint) for joint in joints]
+    return Hand([scaler.places[column] for column in columns], columns, scaler.positions)
+
+
+def colour_jitter(colours: Tensor, share: float, top: float) -> Tensor:
+    """Colours (B, ..., 3) of 0 to `top`: each sample's light and contrast more or less by up to `share`."""
+    size = (len(colours), *[1] * (colours.dim() - 1))
+    contrast, light = (1 + share * (2 * torch.rand(2, *size, device=colours.device) - 1)).unbind()
+    middle = colours.float().flatten(1).mean(1).view(size)
+    return ((colours - middle) * contrast + middle * light).clamp(0, top).to(colours.dtype)
 
 
 def _moved_joints(

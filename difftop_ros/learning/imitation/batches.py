@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.data.episodes.store import ACTION
+from difftop_ros.learning.imitation.augment import Hand, hand_of
 from difftop_ros.learning.settings import AugmentSettings, TrainingError, TrainSettings
 from difftop_ros.policies import PolicyNet
 from difftop_ros.policies.normalisation import NotFiniteError, fit_scaling, measured_positions
@@ -115,12 +116,15 @@ def fit_to(net: PolicyNet, episodes: EpisodeDataset, moved: AugmentSettings | No
     windows = WindowDataset(episodes, config.obs_steps, config.horizon, keys=joints)
     parts = (np.arange(start, min(start + 1024, len(windows))) for start in range(0, len(windows), 1024))
     batches = (as_tensors(windows.batch(part)) for part in parts)
+    seen: Iterable[Any] = ((batch["obs"], batch["action"]) for batch in batches)
+    if moved and moved.about_hand and all(joint in net.scaler.joints for joint in moved.axes):
+        seen = _as_turned(seen, hand_of(net.scaler, moved.axes), moved)
     try:
         fit_scaling(
             net.normaliser,
             net.scaler,
             {key: (found.mean, found.std) for key, found in statistics.items()},
-            ((batch["obs"], batch["action"]) for batch in batches),
+            seen,
             moved.reach if moved else {},
         )
     except NotFiniteError as error:
@@ -128,3 +132,13 @@ def fit_to(net: PolicyNet, episodes: EpisodeDataset, moved: AugmentSettings | No
         raise TrainingError(
             f"{where} in dataset '{episodes.folder}' has values that are not finite; delete it"
         ) from None
+
+
+def _as_turned(batches: Iterable[Any], hand: Hand, moved: AugmentSettings) -> Iterator[Any]:
+    """The batches of joint readings and commands, and what the largest turns about the hand make of them."""
+    for obs, actions in batches:
+        yield obs, actions
+        for angle in (-moved.scene_turn_rad, 0.0, moved.scene_turn_rad):
+            turns = torch.full((len(actions),), angle)
+            factors = torch.full_like(turns, 1 + moved.scene_scale)
+            yield hand.turned(obs, actions, dict.fromkeys(obs, ()), turns, factors)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from difftop_ros.contract import Contract
-from difftop_ros.learning.imitation.augment import Place, augment, shifted, turned
+from difftop_ros.learning.imitation.augment import Place, augment, hand_of, shifted, turned
 from difftop_ros.learning.settings import TrainingError, TrainSettings
 from difftop_ros.policies import PolicyNet
 
@@ -28,6 +28,7 @@ class ImitationModule(lightning.LightningModule):
         self._spatial = {key: obs.spatial for key, obs in contract.observations.items()}
         self._turn = self._places(contract, "turn_joint", [settings.augment.turn_joint])
         self._shift = self._places(contract, "shift_joints", settings.augment.axes)
+        self._hand = hand_of(net.scaler, settings.augment.axes) if settings.augment.about_hand else None
 
     def _places(self, contract: Contract, setting: str, joints: Sequence[str]) -> list[Place]:
         """Where the joints are read and commanded. Raises TrainingError naming the setting and the joint."""
@@ -49,7 +50,11 @@ class ImitationModule(lightning.LightningModule):
         size = self.settings.augment
         if self._turn:
             obs, actions = turned(obs, actions, self._spatial, self._turn[0], size.turn_rad)
-        if self._shift:
+        if self._hand is not None:
+            angle, factor = (2 * torch.rand(2, len(actions), device=actions.device) - 1).unbind()
+            angle, factor = size.scene_turn_rad * angle, 1 + size.scene_scale * factor
+            obs, actions = self._hand.turned(obs, actions, self._spatial, angle, factor)
+        if self._shift and size.shift_m:
             obs, actions = shifted(obs, actions, self._spatial, self._shift, size.shift_m)
         loss = self.net.loss(obs, actions, batch["mask"], augment(obs, kinds, size))
         self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, batch_size=len(batch["mask"]))

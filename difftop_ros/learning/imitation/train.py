@@ -30,7 +30,7 @@ from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
 from difftop_ros.manifest import MANIFEST
-from difftop_ros.nets import PointCloudEncoder
+from difftop_ros.nets import PointCloudEncoder, PointTokenEncoder
 from difftop_ros.policies import Policy, make_net, resolve_device, take_base, with_sizes_of_base
 from difftop_ros.policies.policy import CONFIG, CONTRACT, NOVELTY, WEIGHTS
 
@@ -80,7 +80,7 @@ def train(
     fit_to(net, episodes, settings.augment)
     take_base(net)
     for part in net.modules():
-        if isinstance(part, PointCloudEncoder):
+        if isinstance(part, PointCloudEncoder | PointTokenEncoder):
             part.in_bfloat16 = settings.precision == "bfloat16"
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         module = ImitationModule(net, episodes.contract, settings)

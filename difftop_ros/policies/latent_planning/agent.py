@@ -64,6 +64,7 @@ class LatentAgent(nn.Module):
                 ObservationEncoder(
                     spec, config.obs_steps, config.features, config.point_widths, config.image_widths,
                     config.keypoints, image=config.image_encoder, image_sharpness=config.image_sharpness,
+                    tokens=config.tokens,
                 ),
                 nn.Linear(config.features, config.latent_size),
             )  # fmt: skip
