@@ -16,14 +16,14 @@ from difftop_ros.learning.progress import Progress, Report, Stop
 
 
 class Checkpoints(Checkpoint):
-    """Saves `folder`/step=N.ckpt every `every` steps, at the last step, and when `stop()` ends the run.
+    """Saves `folder`/step=N.ckpt every `every` steps, at the last step, and when `stop()` ends the run; `keep` stay.
 
     Always between two steps, never within one, so that what goes on from it is the same run. (Lightning calls
     Checkpoint callbacks after all others: the moving average has had its step by then.)
     """
 
-    def __init__(self, folder: Path, every: int, stop: Stop) -> None:
-        self._folder, self._every, self._stop = folder, every, stop
+    def __init__(self, folder: Path, every: int, keep: int, stop: Stop) -> None:
+        self._folder, self._every, self._keep, self._stop = folder, every, keep, stop
         self.begun = False  # a step was done with everything that was made or read back
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -48,7 +48,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         with whole(self._folder / f"step={step}.ckpt") as beside:
             trainer.save_checkpoint(beside)
-        forget_old(self._folder)
+        forget_old(self._folder, self._keep)
 
 
 class ProgressReports(Callback):

@@ -14,7 +14,6 @@ from difftop_ros.errors import UserError
 from difftop_ros.learning.settings import TrainingError
 
 NAME = re.compile(r"step=(\d{1,12})(-v\d+)?\.ckpt")
-KEPT = 2  # never the only one: a crash while writing must leave the one before
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -33,9 +32,9 @@ def checkpoint_step(checkpoint: Path | None) -> int:
     return int(checkpoint.stem.split("=")[1].split("-")[0]) if checkpoint else 0
 
 
-def forget_old(folder: Path) -> None:
-    """Delete all but the newest KEPT."""
-    for old in checkpoints(folder)[:-KEPT]:
+def forget_old(folder: Path, keep: int = 2) -> None:
+    """Delete all but the newest `keep`, never the only one: a crash while writing must leave the one before."""
+    for old in checkpoints(folder)[: -max(keep, 2)]:
         old.unlink(missing_ok=True)
 
 
@@ -65,3 +64,8 @@ def restoring(checkpoint: Path | None, begun: Callable[[], bool] = lambda: False
             f"checkpoint {str(checkpoint)!r} cannot be read ({type(error).__name__}); delete it to go on from the one "
             "before, or start over with fresh"
         ) from error
+
+
+def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The net's weights in a checkpoint: the moving average where there is one."""
+    return {name.removeprefix("net."): tensor for name, tensor in read_checkpoint(checkpoint)["state_dict"].items()}

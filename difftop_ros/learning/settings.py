@@ -148,7 +148,7 @@ class Recorded(Options):
 class TrainSettings(Recorded):
     """A training run: the policy, the disturbances, the optimisation. The budget is steps, never minutes."""
 
-    free = ("steps", "checkpoint_every", "threads")
+    free = ("steps", "checkpoint_every", "keep_checkpoints", "threads")
 
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     steps: int = Field(3000, ge=1, description="optimisation steps")
@@ -163,6 +163,7 @@ class TrainSettings(Recorded):
         "in the data"
     )  # fmt: skip
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=2, le=1000, description="newest checkpoints that are kept")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the point encoder in training; bfloat16 takes two thirds of its time on a CPU that "
         "has it. Plans are made in float32 always"

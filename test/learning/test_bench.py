@@ -11,7 +11,7 @@ import pytest
 
 from difftop_ros.commands.bench import cells as bench
 from difftop_ros.commands.bench import report as bench_report
-from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
+from difftop_ros.commands.bench.usual import COMPARED, COMPARED_UNNAMED, PROTOCOLS
 from difftop_ros.errors import UserError
 from difftop_ros.policies import PolicyConfig
 
@@ -192,6 +192,63 @@ def test_a_report_of_some_tasks_leaves_the_others_out(tmp_path: Path, capsys: py
     assert "has no rows of tasks lift yet" in capsys.readouterr().err
 
 
+def test_a_protocol_by_name_sets_what_is_not_given() -> None:
+    asked = {"tasks": ["metaworld/push-v3"], "seeds": [0], "episodes": 7}
+    (cell,) = bench.all_cells(**COMPARED | COMPARED_UNNAMED | PROTOCOLS["dp3"] | asked)
+    assert (cell.policy, cell.horizon, cell.replan_every, cell.obs_steps, cell.scene) == (
+        "diffusion",
+        16,
+        8,
+        2,
+        "fixed",
+    )
+    assert (cell.demos, cell.episodes, cell.points) == (10, 7, 512)
+    assert cell.stay_steps / 20 > 60, "more than any episode's longest duration: demonstrations have their full length"
+    settings = bench.train_settings(dataclasses.replace(cell, points=1024), (64, 64, 128))
+    assert settings.lr == 1e-4 and settings.ema and settings.keep_checkpoints == 5 and settings.validation == 0
+    assert settings.steps / settings.checkpoint_every > 5
+    assert not any(value for value in settings.augment.to_dict().values())
+    assert bench.cell_contract(cell.task, "cloud", 1024).to_dict()["observations"]["cloud"]["points"] == 1024
+    ours = bench.train_settings(dataclasses.replace(cell, protocol="ours"), (64, 64, 128))
+    assert ours.keep_checkpoints == 2 and ours.lr == 1e-3 and ours.augment.joint_noise
+    with pytest.raises(UserError, match="protocol is 'mine'"):
+        dataclasses.replace(cell, protocol="mine")
+
+
+def test_the_best_of_five_stands_beside_the_last(tmp_path: Path) -> None:
+    for cell in cells():
+        bench.append_row(tmp_path / "rows.csv", {**row(cell, 1), "best_of_five": 2 if cell.policy == "difftop" else ""})
+    text = bench_report.markdown(bench.read_rows(tmp_path / "rows.csv"))
+    assert "the best of the last five on these starts: difftop on reach, seed 0: 1 and 2 of 2; difftop on push" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_protocol_from_nothing(tmp_path: Path) -> None:
+    from difftop_ros.cli import main
+
+    words = [
+        "bench",
+        "imitation",
+        "--protocol",
+        "dp3",
+        "--tasks",
+        "reach",
+        "--policies",
+        "bc",
+        "--seeds",
+        "0",
+        "--demos",
+    ]
+    words += ["2", "--steps", "15", "--batch", "8", "--episodes", "1", "--points", "64", "--stay-steps", "5"]
+    words += ["--csv", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    (found,) = bench.read_rows(tmp_path / "rows.csv")
+    assert found["protocol"] == "dp3" and int(found["best_of_five"]) >= int(found["successes"])
+    (kept,) = (tmp_path / "out/cells").glob("*/checkpoints")
+    assert len(list(kept.iterdir())) == 5
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,4 +270,4 @@ def test_a_comparison_from_nothing_and_again(tmp_path: Path, capsys: pytest.Capt
 
 
 def type_of(name: str) -> type:
-    return str if name in ("task", "observation", "policy", "scene") else int
+    return str if name in ("task", "observation", "policy", "scene", "protocol") else int

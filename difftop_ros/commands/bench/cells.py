@@ -14,14 +14,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from difftop_ros import __version__
 from difftop_ros.commands.bench import rows
 from difftop_ros.commands.bench.capacity import with_equal_budget
-from difftop_ros.commands.bench.usual import COMPARED_UNNAMED
+from difftop_ros.commands.bench.usual import COMPARED_UNNAMED, PROTOCOLS
 from difftop_ros.contract import Contract, load_contract, parse_contract
 from difftop_ros.errors import UserError
 from difftop_ros.learning.progress import Report, Stop, never, silent
@@ -30,6 +30,9 @@ from difftop_ros.options import Options
 from difftop_ros.paths import share_path
 from difftop_ros.policies.config import PolicyConfig, registered
 
+if TYPE_CHECKING:
+    from difftop_ros.policies import Policy
+
 OBSERVATIONS = ("cloud", "image", "state")
 # suite -> observation -> contract in config/; from joints alone, that of the cloud without the cloud
 CONTRACTS = {
@@ -37,6 +40,7 @@ CONTRACTS = {
     "metaworld": {"cloud": "metaworld_cloud", "image": "metaworld_image"},
 }
 SCENES = ("fixed", "moved", "hand")
+FIVE = 5  # checkpoints of which the best is told too, where a protocol says so
 SHIFT_M = 0.08  # how far a moved scene moves
 HANDS = {"metaworld": ("hand_x", "hand_y", "hand_z")}  # suites whose joints are a hand's place
 
@@ -47,7 +51,8 @@ class Cell:
 
     scene: 'fixed' takes clouds as they are; where the joints are a hand's place, 'moved' moves scenes in training, hand
     and all (learning/augment.py), and 'hand' sees points from the hand (PolicyConfig.cloud_origin). stay_steps: what
-    the expert goes on to do after success, in steps of the demonstration.
+    the expert goes on to do after success, in steps of the demonstration. points: of clouds, 0 for the contract's.
+    protocol: see usual.PROTOCOLS.
     """
 
     task: str
@@ -63,6 +68,8 @@ class Cell:
     replan_every: int
     scene: str = "fixed"  # what every task has
     stay_steps: int = COMPARED_UNNAMED["stay_steps"]
+    points: int = COMPARED_UNNAMED["points"]
+    protocol: str = COMPARED_UNNAMED["protocol"]
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -72,7 +79,9 @@ class Cell:
                 raise UserError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.replan_every > self.horizon:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps")
-        for name in ("seed", "stay_steps"):
+        if self.protocol not in PROTOCOLS:
+            raise UserError(f"protocol is {self.protocol!r}; expected one of {list(PROTOCOLS)}")
+        for name in ("seed", "stay_steps", "points"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.scene not in SCENES:
@@ -94,8 +103,10 @@ class Cell:
 
 
 KEY = tuple(field.name for field in dataclasses.fields(Cell))
-RESULT = ("successes", "base_successes", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "train_min", "eval_min",
-          "version", "machine", "date", "outcomes", "base_outcomes")  # fmt: skip
+RESULT = (
+    "successes", "base_successes", "best_of_five", "parameters", "step_ms", "plan_ms_p50", "plan_ms_p99", "train_min",
+    "eval_min", "version", "machine", "date", "outcomes", "base_outcomes",
+)  # fmt: skip
 COLUMNS = (*KEY, *RESULT)
 
 
@@ -152,12 +163,18 @@ def contract_path(task: str, observation: str) -> Path:
     return share_path(f"config/{CONTRACTS[suite]['cloud' if observation == 'state' else observation]}.yaml")
 
 
-def cell_contract(task: str, observation: str) -> Contract:
-    """The contract of a task with one kind of observation; 'state' is that of the cloud with its joints alone."""
+def cell_contract(task: str, observation: str, points: int = 0) -> Contract:
+    """The contract of a task with one kind of observation; 'state' is that of the cloud with its joints alone.
+
+    points: of its clouds, 0 for as many as it has.
+    """
     contract = load_contract(contract_path(task, observation))
-    if observation != "state":
-        return contract
     data = contract.to_dict()
+    if observation != "state":
+        for obs in data["observations"].values():
+            if points and "points" in obs:
+                obs["points"] = points
+        return parse_contract(yaml.safe_dump(data, sort_keys=False), f"{contract.name}, {points} points")
     data["observations"] = {
         key: value for key, value in data["observations"].items() if contract.observations[key].modality == "vector"
     }
@@ -198,17 +215,16 @@ def train_settings(cell: Cell, widths: tuple[int, ...]) -> TrainSettings:
     config = policy_config(
         cell.policy, horizon=cell.horizon, obs_steps=cell.obs_steps, point_widths=widths, cloud_origin=origin
     )
-    config = with_equal_budget(cell_contract(cell.task, cell.observation), config)
-    return TrainSettings(
-        policy=config,
-        augment=AugmentSettings(shift_joints=moved, shift_m=SHIFT_M if moved else 0.0),
-        steps=cell.steps,
-        batch=cell.batch,
-        seed=cell.seed,
-        threads=1,
-        validation=0.0,
-        checkpoint_every=200,
-    )
+    config = with_equal_budget(cell_contract(cell.task, cell.observation, cell.points), config)
+    shared: dict[str, Any] = {"policy": config, "steps": cell.steps, "batch": cell.batch, "seed": cell.seed}
+    if cell.protocol == "dp3":  # AdamW under a cosine, an average of the weights, nothing disturbed; five checkpoints
+        still = AugmentSettings(joint_noise=0.0, cloud_jitter_m=0.0, cloud_drop=0.0, image_shift_px=0)
+        return TrainSettings(
+            augment=still, lr=1e-4, weight_decay=1e-6, ema=0.999, validation=0.0, keep_checkpoints=FIVE,
+            checkpoint_every=max(cell.steps // (3 * FIVE), 1), threads=1, **shared,
+        )  # fmt: skip
+    augment = AugmentSettings(shift_joints=moved, shift_m=SHIFT_M if moved else 0.0)
+    return TrainSettings(augment=augment, validation=0.0, checkpoint_every=200, threads=1, **shared)
 
 
 def run_cell(
@@ -236,11 +252,13 @@ def run_cell(
     began = time.monotonic()
     found, *base = evaluate_model(policy, out, cell.task, cell.episodes, replan_every=cell.replan_every, report=report,
                                   stop=stop)  # fmt: skip
+    five = _of_checkpoints(policy, out, cell, stop) if cell.protocol == "dp3" else []
     seconds = training_seconds(out)
     return {
         **dataclasses.asdict(cell),
         "successes": found.successes,
         "base_successes": base[0].successes if base else "",
+        "best_of_five": max([found.successes, *five]) if five else "",
         "parameters": sum(p.numel() for p in policy.net.parameters()),
         "step_ms": round(1e3 * seconds / cell.steps, 1),
         "plan_ms_p50": round(found.plan_ms(0.5), 2),
@@ -253,6 +271,28 @@ def run_cell(
         "outcomes": found.signs,
         "base_outcomes": base[0].signs if base else "",
     }
+
+
+def _of_checkpoints(policy: Policy, out: Path, cell: Cell, stop: Stop) -> list[int]:
+    """Successes from the same starts with the weights of each checkpoint that is kept but the last."""
+    from difftop_ros.learning.checkpoints import averaged_weights, checkpoints
+    from difftop_ros.learning.evaluate import EVALUATION_SEED, evaluate
+    from difftop_ros.learning.progress import Stopped
+    from difftop_ros.sim.robot import SimulatedRobot
+
+    found, last = [], {name: tensor.clone() for name, tensor in policy.net.state_dict().items()}
+    robot = SimulatedRobot(policy.contract, cell.task)
+    try:
+        for checkpoint in checkpoints(out / "checkpoints")[:-1]:
+            if stop():
+                raise Stopped(f"stopped at {checkpoint.name}")
+            policy.net.load_state_dict(averaged_weights(checkpoint))
+            starts = range(EVALUATION_SEED, EVALUATION_SEED + cell.episodes)
+            found.append(evaluate(policy, robot, starts, replan_every=cell.replan_every).successes)
+    finally:
+        policy.net.load_state_dict(last)
+        robot.close()
+    return found
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difftop_ros.commands.bench.usual import COMPARED, COMPARED_UNNAMED
+from difftop_ros.commands.bench.usual import COMPARED, COMPARED_UNNAMED, PROTOCOLS
 from difftop_ros.errors import UserError
 from difftop_ros.learning.progress import Progress, Stopped
 
@@ -25,6 +25,7 @@ stopped, and repeated with more tasks or seeds. It writes a table with 95 % inte
   difftop bench imitation                                         the default comparison, hours on two cores
   difftop bench imitation --tasks metaworld/push-v3 --policies bc difftop --seeds 0 --steps 300   a first look
   difftop bench imitation --policies difftop:proximal=1 difftop:base=diffusion       options of a policy, NAME=VALUE
+  difftop bench imitation --protocol dp3 --tasks metaworld/basketball-v3      as 3-D Diffusion Policy was measured
   difftop bench imitation --report                                table and plot of what is there
 """
 
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scene": {"choices": ("fixed", "moved", "hand"), "help": "clouds as they are; or, where joints are the hand's "
                   "place, moved over the table in training, hand and all; or seen from the hand"},
         "stay_steps": {"type": int, "help": "steps of a demonstration after success"},
+        "points": {"type": int, "help": "points of a cloud, 0 for as many as the contract has"},
+        "protocol": {"choices": tuple(PROTOCOLS), "help": "dp3: as 3-D Diffusion Policy was measured, which sets what "
+                     "is not given here, the optimisation, and that the last five checkpoints are evaluated"},
     }  # fmt: skip
     for name, options in given.items():
         options["help"] += f" (default: {_words(USUAL[name])})"
@@ -74,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name in USUAL if (value := getattr(args, name)) is not None}
     rows = bench.read_rows(args.csv)
     if not args.report:
-        cells = bench.all_cells(**USUAL | given)
+        cells = bench.all_cells(**USUAL | PROTOCOLS[args.protocol or "ours"] | given)
         todo = bench.unfinished(cells, rows)
         for cell in todo:
             bench.train_settings(cell, tuple(args.point_widths))  # a wrong option is told before hours are spent
         print(f"{len(cells)} cells, {len(cells) - len(todo)} of them done before; rows in {args.csv}", flush=True)
-        sources = dict.fromkeys((cell.task, cell.observation, cell.stay_steps) for cell in todo)
+        sources = dict.fromkeys((cell.task, cell.observation, cell.stay_steps, cell.points) for cell in todo)
         datasets = {source: _dataset(args, *source) for source in sources}
         if not _run_all(args, todo, datasets):
             return 130
@@ -113,16 +117,17 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _dataset(args: argparse.Namespace, task: str, observation: str, stay_steps: int) -> Path:
+def _dataset(args: argparse.Namespace, task: str, observation: str, stay_steps: int, points: int) -> Path:
     """Record what demonstrations are missing and ingest the first `demos` that succeeded; returns the dataset."""
     from difftop_ros.commands.bench.cells import cell_contract, contract_path
     from difftop_ros.data import ingest
 
     folder = args.out / task.replace("/", "_")
     path = contract_path(task, observation)
-    bags = _demonstrations(path, task, args.demos, stay_steps, folder / f"bags_{path.stem}_stay{stay_steps}")
-    dataset = folder / f"dataset_{observation}_{args.demos}_stay{stay_steps}"
-    ingest(bags, cell_contract(task, observation), dataset)
+    demos = args.demos if args.demos is not None else (USUAL | PROTOCOLS[args.protocol or "ours"])["demos"]
+    bags = _demonstrations(path, task, demos, stay_steps, folder / f"bags_{path.stem}_stay{stay_steps}")
+    dataset = folder / f"dataset_{observation}_{demos}_stay{stay_steps}{f'_{points}points' if points else ''}"
+    ingest(bags, cell_contract(task, observation, points), dataset)
     return dataset
 
 
@@ -161,7 +166,7 @@ def _successes(folder: Path) -> list[Path]:
     return sorted((bag for bag, note in marks.items() if note["success"]), key=lambda bag: marks[bag]["seed"])
 
 
-def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str, int], Path]) -> bool:
+def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str, str, int, int], Path]) -> bool:
     """Spread the cells over worker processes, with a bar for each; False when it was stopped."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -173,7 +178,7 @@ def _run_all(args: argparse.Namespace, todo: list[Any], datasets: dict[tuple[str
     work, news = context.Queue(), context.Queue()
     end = context.Event()
     for cell in todo:
-        work.put((cell, str(datasets[cell.task, cell.observation, cell.stay_steps])))
+        work.put((cell, str(datasets[cell.task, cell.observation, cell.stay_steps, cell.points])))
     count = min(args.workers, len(todo))
     shared = (str(args.out / "cells"), str(args.csv), tuple(args.point_widths), args.device)
     workers = [context.Process(target=_worker, args=(i, work, news, end, *shared)) for i in range(count)]

@@ -82,7 +82,21 @@ def markdown(rows: Rows) -> str:
             f"{_median(mine, 'plan_ms_p50'):.1f} / {_median(mine, 'plan_ms_p99'):.1f} | "
             f"{_median(mine, 'step_ms'):.0f} | {_median(mine, 'parameters') / 1e3:.0f} k |"
         )
-    return "\n".join([*lines, "", "Success in per cent, with its 95 % interval over all episodes of all seeds.", ""])
+    told = ["Success in per cent, with its 95 % interval over all episodes of all seeds.", *_best_of_five(rows)]
+    return "\n".join([*lines, "", *told, ""])
+
+
+def _best_of_five(rows: Rows) -> list[str]:
+    """Where a protocol takes the best of the last five checkpoints: that, beside the last one's."""
+    chosen = [row for row in rows if row["best_of_five"]]
+    if not chosen:
+        return []
+    each = [
+        f"{row['policy']} on {row['task']}, seed {row['seed']}: {row['successes']} and {row['best_of_five']} of "
+        f"{row['episodes']}"
+        for row in chosen
+    ]
+    return ["", f"With the last checkpoint, and with the best of the last five on these starts: {'; '.join(each)}."]
 
 
 def _mean(group: Mapping[tuple[str, str, str], Rows], columns: Sequence[tuple[str, str, str]]) -> float:

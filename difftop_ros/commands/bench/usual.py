@@ -24,4 +24,26 @@ COMPARED_UNNAMED: dict[str, Any] = {
     "replan_every": 4,
     "scene": "hand",  # where the hand is known, else fixed
     "stay_steps": 100,
+    "points": 0,  # of a cloud: as many as the contract has
+    "protocol": "ours",
+}
+# Comparisons as others made them, by name: what is then usual in place of the above. What is not a cell's setting is in
+# cells.train_settings. dp3: 3-D Diffusion Policy (Ze et al. 2024, arXiv 2403.03954), with ten demonstrations of full
+# length, 25,000 steps for its 3,000 passes over them, and clouds as they are.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "dp3": {
+        "protocol": "dp3",
+        "observations": ("cloud",),
+        "policies": ("diffusion",),
+        "demos": 10,
+        "steps": 25_000,
+        "episodes": 20,
+        "horizon": 16,
+        "obs_steps": 2,
+        "replan_every": 8,
+        "scene": "fixed",
+        "stay_steps": 10_000,
+        "points": 512,
+    },
 }

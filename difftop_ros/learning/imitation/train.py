@@ -21,7 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 from difftop_ros.data import EpisodeDataset, WindowDataset
 from difftop_ros.learning.calibrate import fit_novelty
 from difftop_ros.learning.callbacks import Checkpoints, ProgressReports
-from difftop_ros.learning.checkpoints import checkpoint_step, latest_checkpoint, read_checkpoint, restoring
+from difftop_ros.learning.checkpoints import (
+    averaged_weights,
+    checkpoint_step,
+    latest_checkpoint,
+    read_checkpoint,
+    restoring,
+)
 from difftop_ros.learning.imitation.batches import RandomBatches, as_tensors, fit_to, held_out, split_by_episode
 from difftop_ros.learning.imitation.corrections import teaching
 from difftop_ros.learning.imitation.module import SECONDS, ImitationModule
@@ -88,7 +94,7 @@ def train(
     if checkpoint is None or checkpoint_step(checkpoint) < settings.steps:
         raise Stopped(f"stopped after step {checkpoint_step(checkpoint)} of {settings.steps}, kept in {out}")
     with restoring(checkpoint):
-        net.load_state_dict(_averaged_weights(checkpoint))
+        net.load_state_dict(averaged_weights(checkpoint))
     if said := calibrate(net.eval(), held_out(episodes, settings, np.concatenate(chosen))):
         report(Progress("train", settings.steps, settings.steps, said))
     policy = Policy(net, episodes.contract, target)
@@ -115,7 +121,7 @@ def _fit(
     batches = RandomBatches(windows, shown, settings.batch, settings.seed, first, corrected, settings.correction_share)
     validation = validation[np.isin(validation, np.concatenate(chosen))]
     held_out = [as_tensors(windows.batch(part)) for part in _parts(validation, settings.batch)]
-    saving = Checkpoints(out / "checkpoints", settings.checkpoint_every, stop)
+    saving = Checkpoints(out / "checkpoints", settings.checkpoint_every, settings.keep_checkpoints, stop)
     callbacks: list[Callback] = [ProgressReports(report, settings.steps, batches.per_pass), saving]
     if settings.ema:
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
@@ -170,11 +176,6 @@ def training_seconds(out: str | Path) -> float:
     newest = latest_checkpoint(Path(out) / "checkpoints")
     with restoring(newest):
         return float(read_checkpoint(newest).get(SECONDS, 0.0)) if newest else 0.0
-
-
-def _averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The net's weights in a checkpoint: the moving average where there is one."""
-    return {name.removeprefix("net."): tensor for name, tensor in read_checkpoint(checkpoint)["state_dict"].items()}
 
 
 def _mark(episodes: EpisodeDataset, chosen: tuple[np.ndarray, np.ndarray]) -> str:
