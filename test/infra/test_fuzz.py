@@ -13,8 +13,8 @@ from tools.fuzz import run, targets
 from tools.fuzz.__main__ import main
 
 SLICE = {"contract": 150, "config": 300, "training": 100, "checkpoint": 8, "spheres": 300, "costs": 60, "robot": 80,
-         "model": 100, "messages": 300, "streams": 300, "commands": 500, "plans": 300, "bags": 150, "marks": 30,
-         "dataset": 150, "parameters": 500}  # fmt: skip
+         "model": 100, "messages": 300, "streams": 300, "places": 150, "commands": 500, "plans": 300, "bags": 150,
+         "marks": 30, "dataset": 150, "parameters": 500}  # fmt: skip
 
 
 def test_the_slice_has_every_target() -> None:

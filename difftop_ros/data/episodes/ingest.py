@@ -129,6 +129,7 @@ class _BagIngest:
         self._counted: dict[str, np.ndarray] = {}  # continuous joint -> (n, 2) of stamp and angle, whole turns counted
         shared = shared_topics(self.contract.observations)
         self._slots = {slot(topic, key): topic for topic, by_key in shared.items() for key in by_key}
+        self._stale = ""  # why the last step that lacks a fresh observation does
         self._begin: dict[str, int] = {}  # topic -> when its first message was received [ns]
 
     def _name(self, key: str, topic: str) -> str:
@@ -350,7 +351,7 @@ class _BagIngest:
         if writer:
             self._finish(writer, grid.times[first:], mark)
         if not self.result.steps:
-            why = self.result.notes[-1] if self.result.notes else "every step lacks a fresh observation"
+            why = self.result.notes[-1] if self.result.notes else self._stale or "every step lacks a fresh observation"
             raise BagError(f"bag '{self.bag.path}' gives no step: {why}")
 
     def _finish(self, writer: EpisodeWriter, times: np.ndarray, mark: dict[str, Any]) -> None:
@@ -406,7 +407,8 @@ class _BagIngest:
             try:
                 self._refuse_broken(latest)
                 observation = self.pipeline.observe(latest, now_ns, hold=True)
-            except StaleObservation:
+            except StaleObservation as error:
+                self._stale = str(error)
                 return None
             except ObservationError as error:
                 if not self._set_aside(latest, error):

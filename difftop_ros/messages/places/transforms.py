@@ -12,6 +12,7 @@ from difftop_ros.messages.types import NANO
 
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 MOST_FRAMES = 1000
+FARTHEST_M = 1e6  # between two frames; beyond it numbers are mistakes
 UNIT = 0.01  # how far from 1 a quaternion's length may be
 
 
@@ -44,9 +45,9 @@ class Transforms:
             pose = np.array([shift.x, shift.y, shift.z, turn.x, turn.y, turn.z, turn.w], np.float64)
             length = np.linalg.norm(pose[3:])
             known = child in self._parents or len(self._parents) < MOST_FRAMES
-            if not (child and parent and child != parent and known and np.isfinite(pose).all()):
+            if not (child and parent and child != parent and known):
                 continue
-            if abs(length - 1.0) > UNIT:
+            if not (np.abs(pose[:3]).max() <= FARTHEST_M and abs(length - 1.0) <= UNIT):  # false for NaN too
                 continue
             pose[3:] /= length
             if self._parents.get(child) != parent:

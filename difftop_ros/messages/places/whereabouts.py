@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from difftop_ros.contract import Contract, JointStateObs
-from difftop_ros.contract.base import Place
+from difftop_ros.contract.base import FARTHEST, Place
 from difftop_ros.errors import UserError
 from difftop_ros.messages.coupling import read
 from difftop_ros.messages.errors import ObservationError, StaleObservation
@@ -169,7 +169,10 @@ class Whereabouts:
                 if name in self._turning:
                     end = next_to(end, begin)
                 found[name] = float(begin + share * (end - begin))
-        return self.body.pose(found, self._link(place))
+        pose = self.body.pose(found, self._link(place))
+        if not np.abs(pose).max() <= FARTHEST:
+            raise ObservationError(f"observation '{key}' moves with the robot, whose joints cannot be at {found}")
+        return pose
 
     def clear(self) -> None:
         """Forget all readings."""

@@ -77,7 +77,11 @@ class Recorder:
     def findings(self, *, without_command: bool = True) -> list[str]:
         """Why a recording would be incomplete, one sentence each. A command publisher may join later."""
         command = f"topic '{self.contract.command.topic}'"
-        return [f for f in self.topics.findings() if not (without_command and f.startswith(command))]
+        transforms = transforms_followed(self.contract).keys()
+        silent = [f"TF places clouds, and nobody publishes {sorted(transforms)}; start who does"]
+        return (silent if transforms and not transforms & self.topics.types.keys() else []) + [
+            f for f in self.topics.findings() if not (without_command and f.startswith(command))
+        ]
 
     def _now(self) -> tuple[float, float]:
         """Time [s] by which streams are judged: that of the simulation if there is one; and a steady one."""

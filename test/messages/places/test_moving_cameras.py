@@ -134,6 +134,30 @@ def test_readings_of_another_driver_and_of_none_are_passed_over(waved: Waved, ma
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_joint_that_wraps_around_goes_the_short_way_between_readings(tmp_path: Path) -> None:
+    """A turntable with a camera passes pi between two readings, under a clock that counts reception."""
+    (tmp_path / "table.urdf").write_text(
+        "<robot name='r'><link name='base'/><link name='table'/><joint name='turn' type='continuous'>"
+        "<parent link='base'/><child link='table'/><axis xyz='0 0 1'/></joint></robot>"
+    )
+    data = {
+        "name": "table", "rate_hz": 10, "control_rate_hz": 50, "clock": "receive",
+        "robot": {"description": str(tmp_path / "table.urdf")},
+        "command": {"topic": "/c", "type": "sensor_msgs/msg/JointState",
+                    "joints": [{"name": "turn", "position": [-9, 9], "velocity": 2, "continuous": True}]},
+        "observations": {
+            "joints": {"kind": "joint_state", "topic": "/j", "joints": ["turn"]},
+            "cloud": {"kind": "point_cloud", "topic": "/p", "frame": "base", "points": 8,
+                      "transform": {"from_frame": "eye", "link": "table", "xyz": [1.0, 0, 0]}},
+        },
+    }  # fmt: skip
+    line = ObservationPipeline(parse_contract(yaml.safe_dump(data)))
+    for stamp, angle in ((1000 * MS, np.pi - 0.02), (1020 * MS, -np.pi + 0.06)):
+        line.follow("/j", stamp, joint_state(types, ["turn"], 55.0, np.array([angle])))  # its own stamp does not count
+    (pose,) = line.where.poses("cloud", {"/p": 1010 * MS}).values()
+    np.testing.assert_allclose(pose[:3, :3] @ [1, 0, 0], [np.cos(np.pi + 0.02), np.sin(np.pi + 0.02), 0], atol=1e-9)
+
+
 def test_a_second_camera_may_move_beside_one_that_stands(waved: Waved, made: Make) -> None:
     data = moving_contract()
     still = {"topic": "wrist/depth", "camera_info": "wrist/info", "transform": {**MOUNT, "link": None}}

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from difftop_ros.contract import Contract, ContractError, parse_contract
 from difftop_ros.data import EpisodeDataset, ingest, open_bag
 from difftop_ros.data.bags.check import check, offer_of_bag
+from difftop_ros.data.errors import DatasetError
 from difftop_ros.messages import ObservationPipeline, StaleObservation
 from difftop_ros.messages.places.transforms import MOST_FRAMES, Transforms
 from difftop_ros.paths import share_path
@@ -62,6 +63,13 @@ def test_clouds_placed_by_tf_are_those_placed_by_the_model(waved: Waved, contrac
     # Time began anew: what is fixed is known still.
     buffers.clear()
     assert {topic for topic, _ in buffers.request(0, 1, 0.1).followed} == {"/tf_static"}
+
+
+def test_a_bag_without_tf_says_what_it_lacks(waved: Waved, contract: Contract, tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"gives no step: .*'told' is placed by TF \('/tf' and '/tf_static'\), and noth"
+    ):
+        ingest([waved.write(tmp_path / "bag")], contract, tmp_path / "data")
 
 
 def test_what_tf_does_not_tell_is_refused(waved: Waved, contract: Contract) -> None:

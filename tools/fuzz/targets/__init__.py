@@ -9,6 +9,7 @@ from __future__ import annotations
 from tools.fuzz.targets.bags import Bags, Datasets, Marks
 from tools.fuzz.targets.base import Target
 from tools.fuzz.targets.files import ConfigFile, ContractFile, ModelFolder, Parameters, SpheresFile
+from tools.fuzz.targets.places import Places
 from tools.fuzz.targets.robots import CostsFile, Descriptions
 from tools.fuzz.targets.training import Checkpoints, TrainingRecord
 from tools.fuzz.targets.wire import Commands, Messages, Plans, Streams
@@ -24,6 +25,7 @@ TARGETS: dict[str, type[Target]] = {
     "model": ModelFolder,
     "messages": Messages,
     "streams": Streams,
+    "places": Places,
     "commands": Commands,
     "plans": Plans,
     "bags": Bags,
