@@ -211,7 +211,7 @@ class DifftopNet(PolicyNet):
         """A draw from the posterior (B, K), and for `prior_share` of the samples the mean of the prior's nearest mode.
 
         With draws alone a plan learns to follow a latent that has seen the expert's chunk. At run time nobody has, and
-        with the prior's the plan was worse than its base even on the demonstrations it had learned from. Training on
+        with the prior's the plan was worse than its base on what it had not learned from. Training on
         both is the hybrid objective of Sohn et al. 2015 (Learning structured output representation).
         """
         drawn = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
