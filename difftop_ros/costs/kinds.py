@@ -69,8 +69,8 @@ class CollisionOptions(Surroundings, CostOptions):
     """The robot's spheres stay clear of shapes, and of the points of a cloud."""
 
     kind = "collision"
-    weight: float = Field(3.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
-    margin: float = Field(0.01, ge=1e-4, le=0.5, description="distance from which on it costs [m]")
+    weight: float = Field(30.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
+    margin: float = Field(0.015, ge=1e-4, le=0.5, description="distance from which on it costs [m]")
     cell: float = Field(0.03, ge=0.01, le=0.2, description="edge of the cells in which a cloud is looked up [m]")
     withhold: bool = Field(True, description="show the policy its clouds without the points of these obstacles")
     between: int = Field(1, ge=0, le=8, description="configurations looked at between two steps")

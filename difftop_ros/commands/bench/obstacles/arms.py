@@ -24,7 +24,6 @@ from difftop_ros.space.near import Scene
 COLLISION = "obstacles"
 ABOVE_M = 0.07  # the cube on the table, 4 cm high, is no obstacle
 SLOW = 0.2  # of the joints' top speeds
-SEEN_MARGIN_M = 0.02  # the points of a cloud have gaps
 ROOM = (1, 1, 0)  # boxes, cylinders and half-spaces: a solve that was prepared keeps its shapes
 SOON = (4, 4, 0)
 AHEAD_S = (0.1, 0.2, 0.3, 0.4)  # where what moves will be counts, too
@@ -53,7 +52,7 @@ def costs_from_cloud(policy: Acting) -> Begin:
         raise UserError(
             f"the arm 'costs, cloud' needs a policy that sees a cloud; it sees {list(policy.contract.observations)}"
         )
-    acting = _with_collision(policy, cloud=cloud, above=ABOVE_M, margin=SEEN_MARGIN_M)
+    acting = _with_collision(policy, cloud=cloud, above=ABOVE_M)
     return lambda shapes_now: acting
 
 
