@@ -26,7 +26,12 @@ SERVICES = (
     "get_entities", "get_entity_state", "set_entity_state",
 )  # fmt: skip
 TRAINER, SIMULATION = "difftop_trainer", "sim_bridge"
-REPORTS = ("plan", "solver_status", "markers")  # of the policy, below difftop/
+# Of the policy, below difftop/: name -> type.
+REPORTS = {
+    "markers": "visualization_msgs/msg/MarkerArray",
+    "plan": "difftop_ros/msg/Plan",
+    "solver_status": "difftop_ros/msg/SolverStatus",
+}
 _PARAMETER_SERVICES = (
     "describe_parameters", "get_parameter_types", "get_parameters", "list_parameters", "set_parameters",
     "set_parameters_atomically", "get_type_description",

@@ -12,13 +12,8 @@ from typing import Any
 import yaml
 
 from difftop_ros.contract import CloudObs, Contract
+from difftop_ros.nodes.security import REPORTS
 
-# What the policy node tells besides its command: name below difftop/ -> type.
-REPORTS = {
-    "markers": "visualization_msgs/msg/MarkerArray",
-    "plan": "difftop_ros/msg/Plan",
-    "solver_status": "difftop_ros/msg/SolverStatus",
-}
 TERMS = 4  # costs whose shares are plotted
 IMAGE, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/PointCloud2"
 
