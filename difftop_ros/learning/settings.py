@@ -168,7 +168,7 @@ class TrainSettings(Recorded):
         "float32", description="of the point encoder in training; bfloat16 takes two thirds of its time on a CPU that "
         "has it. Plans are made in float32 always"
     )  # fmt: skip
-    threads: int = Field(0, ge=0, description="torch threads; 0 for torch's choice")
+    threads: int = Field(0, ge=0, description="torch threads; 0: measured at the start, and said")
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,13 @@ def test_a_folder_takes_the_place_of_the_old_one_and_what_was_left_behind_is_gon
         assert (folder / "old").exists()
     assert [p.name for p in folder.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with whole(tmp_path / "weights") as beside:
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT, 0o600))  # as safetensors does
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights").stat().st_mode & 0o777 == 0o640

@@ -35,6 +35,7 @@ from difftop_ros.learning.imitation.trust import calibrate
 from difftop_ros.learning.memory import keep_freed_memory
 from difftop_ros.learning.progress import Progress, Report, Stop, Stopped, never, silent
 from difftop_ros.learning.settings import RECORD, TrainingError, TrainSettings
+from difftop_ros.learning.threads import choose_threads
 from difftop_ros.manifest import MANIFEST
 from difftop_ros.nets import PointCloudEncoder, PointTokenEncoder
 from difftop_ros.policies import Policy, make_net, resolve_device, take_base, with_sizes_of_base
@@ -119,6 +120,7 @@ def _fit(
     training, validation = split_by_episode(episodes, settings.validation, settings.seed)
     shown, corrected = (part[np.isin(part, training)] for part in chosen)
     batches = RandomBatches(windows, shown, settings.batch, settings.seed, first, corrected, settings.correction_share)
+    _first_words(module, windows, shown, len(validation), device, first, report)
     validation = validation[np.isin(validation, np.concatenate(chosen))]
     held_out = [as_tensors(windows.batch(part)) for part in _parts(validation, settings.batch)]
     saving = Checkpoints(out / "checkpoints", settings.checkpoint_every, settings.keep_checkpoints, stop)
@@ -156,6 +158,33 @@ def _fit(
         except SIGTERMException:  # an exit with code 0 as if all were done: our caller says how far it got
             pass
     return latest_checkpoint(out / "checkpoints")
+
+
+def _first_words(
+    module: ImitationModule, windows: WindowDataset, shown: np.ndarray, held_out: int, device: torch.device, step: int,
+    report: Report,
+) -> None:  # fmt: skip
+    """Say what is trained on what, after choosing torch's threads where the settings leave that open."""
+    settings, net = module.settings, module.net
+    threads = f"{torch.get_num_threads()} threads"
+    if device.type == "cpu" and not settings.threads:
+        batch = as_tensors(windows.batch(shown[: settings.batch]))
+
+        def work() -> None:
+            loss = net.loss(batch["obs"], batch["action"], batch["mask"], batch["obs"]).total
+            torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
+
+        chosen, took = choose_threads(work)
+        tried = ", ".join(f"{ms:.0f} ms with {count}" for count, ms in took.items())
+        threads = f"{chosen} thread{'s' * (chosen > 1)} ({tried})"
+    parameters = sum(p.numel() for p in net.parameters())
+    report(
+        Progress(
+            "train", step, settings.steps,
+            f"{device}, {threads}; {len(shown):,} windows to learn from, {held_out:,} of held-out episodes; "
+            f"{parameters:,} parameters, {settings.steps:,} steps of {settings.batch}",
+        )
+    )  # fmt: skip
 
 
 class _Listed(Dataset[Any]):
