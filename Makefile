@@ -13,13 +13,15 @@ STAMPS := $(VENV)/.stamps
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python tools/install_packages.py $(PIP_FLAGS)
 COLCON_BASE ?= build-colcon
+PYTHONS ?= 3.10 3.11 3.12 3.13
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test gpu fuzz faults pipeline lint docs colcon clean distclean
+.PHONY: help setup demo test matrix gpu fuzz faults pipeline lint docs colcon clean distclean
 
 help:
 	@echo "make setup    system libraries, virtual environment in $(VENV), ROS messages"
 	@echo "make demo     set up, then run the shipped policy closed loop on the simulated arm over ROS 2"
 	@echo "make test     set up, then run all tests          (TESTS='test/infra -k dds' for some)"
+	@echo "make matrix   set up and test under each Python that is here, in .venv-3.x   (PYTHONS='3.10 3.13')"
 	@echo "make gpu      everything that takes a GPU: tests, solves, training, the node; a table (without one: says what)"
 	@echo "make fuzz     feed changed inputs to loaders and decoders  (FUZZ_ARGS='--seed 7 --inputs 5000')"
 	@echo "make faults   put faults into a running policy node and judge its commands  (FAULTS_ARGS='--only cloud --seed 7')"
@@ -56,6 +58,13 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n logical $(or $(TESTS),test)
+
+matrix:
+	@for version in $(PYTHONS); do \
+	  python="$$(command -v python$$version)" && "$$python" -V >/dev/null 2>&1 || \
+	    { echo "matrix: no python$$version here, left out"; continue; }; \
+	  $(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS="$(or $(TESTS),test)" || exit 1; \
+	done
 
 gpu: setup
 	@$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from difftop_ros.contract import parse_contract
 from difftop_ros.data.errors import BagError, DatasetError
@@ -15,6 +18,7 @@ from difftop_ros.learning.evaluate import Evaluation, Outcome
 from difftop_ros.learning.progress import Progress, Stopped
 from difftop_ros.learning.report import write_card
 from difftop_ros.learning.run import TrainingJob, prepare_dataset, run_training
+from difftop_ros.learning.threads import choose_threads
 
 
 @pytest.fixture
@@ -105,3 +109,27 @@ def test_a_card_shows_what_was_measured(job: TrainingJob) -> None:
              (("difftop", 9), ("its own base", 6))]  # fmt: skip
     text = write_card(job.out, policy, found, {"data": "some"}).read_text()
     assert "| reach | difftop | 9 of 10 | 60% to 98% | 2.0 | 2.0 |" in text and "| its own base | 6 of 10 |" in text
+
+
+@pytest.fixture
+def threads_after() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "most", "wanted", "tried"),
+    [
+        ({1: 20, 2: 40, 4: 10}, 4, 1, [1, 2]),  # no further once more threads bring nothing
+        ({1: 40, 2: 20, 4: 10}, 4, 4, [1, 2, 4]),
+        ({1: 40, 2: 20, 4: 20}, 7, 2, [1, 2, 4]),
+        ({1: 20}, 1, 1, [1]),
+    ],
+)
+def test_torch_gets_the_fewest_threads_that_are_fastest(
+    threads_after: None, took_ms: dict[int, int], most: int, wanted: int, tried: list[int]
+) -> None:
+    chosen, took = choose_threads(lambda: time.sleep(took_ms[torch.get_num_threads()] / 1e3), most)
+    assert chosen == wanted == torch.get_num_threads() and sorted(took) == tried
+    assert all(took[count] >= took_ms[count] for count in tried)
