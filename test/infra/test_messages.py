@@ -63,7 +63,7 @@ def tool() -> Any:
         pytest.skip("messages come from a colcon workspace here, not from tools/build_messages.py")
     spec = importlib.util.spec_from_file_location("build_messages", ROOT / "tools/build_messages.py")
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["build_messages"] = importlib.util.module_from_spec(spec)  # its dataclass looks there
     spec.loader.exec_module(module)
     return module
 
