@@ -27,20 +27,25 @@ def test_the_optimal_cost_is_that_of_no_other_gain() -> None:
     assert best < min(costs) < 1.02 * best
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # half a minute on a quiet core
-def test_a_linear_quadratic_problem_is_solved_to_within_two_per_cent() -> None:
-    (_, plan, prior), *_ = known.linear_quadratic(60, every=60, plan_loss=0.0)
+@pytest.mark.timeout(600)
+def test_a_linear_quadratic_problem_is_solved_to_within_two_per_cent_and_the_loss_through_the_plan_keeps_out() -> None:
+    """The model can be right and the values know less: with the loss or without, it comes to the same."""
+    (_, plan, prior), *_ = known.linear_quadratic(30, every=30, plan_after=100)
     assert 1 - 1e-6 <= plan <= 1.02
     assert prior > 1 - 1e-6
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_where_the_model_cannot_be_right_only_the_loss_through_the_plan_makes_the_plan_better() -> None:
     ends = []
     for weight in (0.0, known.WEIGHT):
-        curve = known.wrong_model(450, weight)
+        curve = known.wrong_model(400, weight)
         ends.append(-np.mean([reward for _, reward in curve[-3:]]))
     assert 0.08 < ends[0] < 0.2, "the best fit of a parabola loses 0.12"
     assert ends[1] < 0.6 * ends[0]
+
+
+def test_the_gradient_through_the_plan_is_that_of_finite_differences() -> None:
+    measured, computed = known.gradients(5).T
+    assert np.abs(measured).max() > 1e-4
+    np.testing.assert_allclose(computed, measured, rtol=1e-3, atol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difftop_ros.learning.reinforcement.losses import Batch, imitation_loss, model_loss, plan_loss, prior_loss
+from difftop_ros.learning.reinforcement.losses import Batch, imitation_loss, judges, model_loss, plan_loss, prior_loss
 from difftop_ros.learning.reinforcement.replay import Replay
 from difftop_ros.learning.reinforcement.settings import TryingSettings
 from difftop_ros.learning.settings import TrainingError
@@ -17,6 +17,7 @@ from difftop_ros.policies.latent_planning.agent import LatentAgent
 from difftop_ros.policies.latent_planning.options import DifftopRlOptions
 
 CLIP = 10.0  # largest norm of a gradient
+JUDGED = 0.05  # how fast the errors of values and model as judges are followed
 SCALE_SHARE = 0.01  # how fast the running scale of the values follows
 QUANTILES = (0.05, 0.95)  # the range of values that is their scale, at least 1
 
@@ -38,6 +39,7 @@ class Learner:
         self._model_loss: Callable[..., Any] = model_loss
         self._prior_loss: Callable[..., Any] = prior_loss
         self._plans = min(settings.plan_batch, settings.batch)
+        self._errors = torch.zeros(2)  # of the values and of the model, as judges; running means
         self._of_plan: list[Tensor] | None = None  # the newest gradient through plans, for planning_parameters
         self._through_plan = isinstance(agent.own, DifftopRlOptions) and settings.plan_loss > 0
 
@@ -68,9 +70,10 @@ class Learner:
         told = dict(zip(("consistency", "reward", "value"), parts.tolist()))
         told["loss"] = float(total.detach())
         if self._through_plan and self.updates >= settings.plan_after:
-            if self._of_plan is None or not self.updates % settings.plan_every:
-                told |= self._solve_plans(batch)
-            told["plan_share"] = self._add_plan(gradients)
+            if not self.updates % settings.plan_every:
+                told |= self._judge(batch) | self._solve_plans(batch)
+            if self._of_plan is not None:
+                told["plan_share"] = self._add_plan(gradients)
         norm = _clipped(gradients, CLIP)
         if not (np.isfinite(told["loss"]) and np.isfinite(float(norm))):
             raise TrainingError(
@@ -89,8 +92,27 @@ class Learner:
         self.updates += 1
         return told | {"worth": float(worth.mean()), "scale": float(agent.get_buffer("scale"))}
 
+    @property
+    def trust(self) -> float:
+        """How far the values may judge the model, 0 to 1: the share of its error that they do not make themselves."""
+        if self.settings.plan_trust == "always":
+            return 1.0
+        by_values, by_model = self._errors.tolist()
+        return max(0.0, 1.0 - by_values / by_model) if by_model > 0 else 0.0
+
+    def _judge(self, batch: Batch) -> dict[str, float]:
+        """See losses.judges; the errors are followed slowly."""
+        if self.settings.plan_trust == "always":
+            return {}
+        found = judges(self.agent, batch, self._plans).cpu()
+        self._errors = torch.where(self._errors.sum() > 0, self._errors.lerp(found, JUDGED), found)
+        return {"plan_trust": self.trust}
+
     def _solve_plans(self, batch: Batch) -> dict[str, float]:
-        """Solve for the plans of a part of the batch and keep the gradient of what they are worth."""
+        """Solve for the plans of a part of the batch and keep the gradient of their worth, where it may be trusted."""
+        if self.trust == 0:
+            self._of_plan = None
+            return {}
         loss, gain = plan_loss(self.agent, batch.first(self._plans))
         # what no plan depends on, such as a constant of the reward, or all if no coordinate of any plan is free, gets 0
         found = torch.autograd.grad(loss, self.planning_parameters, allow_unused=True, materialize_grads=True)
@@ -112,7 +134,11 @@ class Learner:
                 f"the gradient through the plan is not finite at update {self.updates + 1}; try a lower lr, or a "
                 "larger plan_proximal (the checkpoint before it is kept)"
             )
-        factor = settings.plan_loss * torch.minimum(torch.ones_like(norm), settings.plan_share * own / (norm + 1e-12))
+        factor = (
+            self.trust
+            * settings.plan_loss
+            * torch.minimum(torch.ones_like(norm), settings.plan_share * own / (norm + 1e-12))
+        )
         for place, gradient in zip(places, through):
             gradients[place] = gradients[place] + factor * gradient
         return float(factor * norm / (own + 1e-12))
@@ -129,6 +155,7 @@ class Learner:
             "prior_optimiser": self.prior_optimiser.state_dict(),
             "updates": self.updates,
             "of_plan": self._of_plan,
+            "errors": self._errors,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -137,6 +164,7 @@ class Learner:
         self.model_optimiser.load_state_dict(state["model_optimiser"])
         self.prior_optimiser.load_state_dict(state["prior_optimiser"])
         self.updates, self._of_plan = int(state["updates"]), state["of_plan"]
+        self._errors = state["errors"]
 
 
 def _clipped(gradients: list[Tensor], most: float) -> Tensor:

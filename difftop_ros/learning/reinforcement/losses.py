@@ -106,6 +106,22 @@ def imitation_loss(agent: LatentAgent, states: Tensor, batch: Batch) -> Tensor:
     return (agent.model.prior(states[:-1].flatten(0, 1)) - batch.actions.flatten(0, 1)).square().mean()
 
 
+@torch.no_grad()
+def judges(agent: LatentAgent, batch: Batch, count: int) -> Tensor:
+    """How far (2,) two judges err of what the first step of `count` sequences was worth: the values, and the model by
+
+    its own reward and next state. Variances about the reward and the state's value that came of it: an error that all
+    steps share moves no plan.
+    """
+    model = agent.model
+    state, reached = encoded(agent, {key: column[:2, :count] for key, column in batch.frames.items()})
+    action, later = batch.actions[0, :count], agent.get_buffer("discount") * batch.goes_on[0, :count]
+    told = batch.rewards[0, :count] + later * model.final(reached)
+    by_values = model.values(state, action).mean(0)
+    by_model = model.reward(state, action) + later * model.final(model.dynamics(state, action))
+    return torch.stack([by_values - told, by_model - told]).var(1)
+
+
 def plan_loss(agent: LatentAgent, frames: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """-Q(s, a*_0) over the running scale, with the graph through the solve, and how much more it is than the prior's.
 

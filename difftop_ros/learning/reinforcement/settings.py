@@ -50,6 +50,10 @@ class TryingSettings(Recorded):
     plan_batch: int = Field(32, ge=1, description="plans that it is taken of, at most the batch")
     plan_every: int = Field(4, ge=1, description="updates that its gradient serves until the next plans are solved")
     plan_share: float = Field(0.3, gt=0, le=100, description="the largest norm of its gradient, in that of the model's")
+    plan_trust: Literal["judged", "always"] = Field(
+        "judged", description="judged: that loss counts by how much better the values know what a recorded step was "
+        "worth than the model does, nothing where the model knows better; always: it counts in full"
+    )  # fmt: skip
     plan_after: int = Field(500, ge=0, description="updates before it begins: a value that knows nothing leads astray")
     follow: float = Field(0.01, gt=0, le=1, description="how far slow values follow in an update")
     smoothing: float = Field(0.2, ge=0, le=1, description="noise on the prior's action in a value's target")

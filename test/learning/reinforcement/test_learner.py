@@ -1,10 +1,8 @@
-"""The losses and their gradients: through the plan against finite differences, its direction, its bound, targets."""
+"""The losses and their gradients: of the one through the plan its direction, bound and trust; targets of the values."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +17,8 @@ from difftop_ros.learning.reinforcement.replay import Replay
 from difftop_ros.learning.reinforcement.settings import TryingSettings
 from difftop_ros.learning.reinforcement.train import make_agent
 from difftop_ros.policies.latent_planning.agent import LatentAgent
-from difftop_ros.trajopt import SolverOptions
 
 from .conftest import small, trial
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def varied(settings: TryingSettings, by: float = 0.3) -> LatentAgent:
@@ -47,45 +37,6 @@ def filled(episodes: int = 4) -> Replay:
     return replay
 
 
-def exact(self: LatentAgent, *_: Any) -> SolverOptions:
-    return SolverOptions(iterations=300, tolerance=1e-10, curvature_floor=1e-6)
-
-
-def test_the_gradient_through_the_plan_is_that_of_finite_differences(
-    double: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LatentAgent, "solver_options", exact)
-    agent = varied(small(plan_proximal=0.3), 0.1)
-    frames = {"state": torch.randn(6, 1, 2)}
-    fixed = agent.encode(frames).detach()
-    parameters = agent.planning_parameters()
-    # the proposal, which the plan stays near to, is no part of the gradient: a fixed one makes that exact
-    proposal = agent.propose(fixed)
-    monkeypatch.setattr(agent, "propose", lambda _: proposal)
-    loss, _ = plan_loss(agent, frames)
-    gradient = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
-
-    def returned() -> float:
-        with torch.no_grad():
-            action = agent.plan(agent.encode(frames)).actions[:, 0]
-            return float(agent.model.values(fixed, action).mean() / agent.get_buffer("scale"))
-
-    ratios = []
-    for seed in range(5):
-        generator = torch.Generator().manual_seed(seed)
-        direction = [torch.randn(p.shape, generator=generator) for p in parameters]
-        change = []
-        for sign in (1, -1):
-            torch._foreach_add_([p.data for p in parameters], direction, alpha=sign * 1e-5)
-            change.append(returned())
-            torch._foreach_add_([p.data for p in parameters], direction, alpha=-sign * 1e-5)
-        slope = -sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
-        ratios.append(((change[0] - change[1]) / 2e-5, slope))
-    measured, computed = np.array(ratios).T
-    assert np.abs(measured).max() > 1e-4
-    np.testing.assert_allclose(computed, measured, rtol=1e-3, atol=1e-6)
-
-
 def test_a_step_along_it_makes_the_plan_worth_more() -> None:
     agent = varied(small(plan_iterations=20), 0.05)
     frames = {"state": torch.randn(16, 1, 2)}
@@ -101,7 +52,7 @@ def test_a_step_along_it_makes_the_plan_worth_more() -> None:
 
 
 def test_its_norm_is_at_most_its_share_of_the_model_s() -> None:
-    settings = small(plan_share=0.25, plan_after=0, plan_batch=16)
+    settings = small(plan_share=0.25, plan_after=0, plan_batch=16, plan_trust="always")
     agent = varied(settings, 0.05)  # few plans lie on their bounds
     learner, replay = Learner(agent, settings, torch.device("cpu")), filled()
     told = [learner.update(replay) for _ in range(6)]
@@ -109,6 +60,27 @@ def test_its_norm_is_at_most_its_share_of_the_model_s() -> None:
     assert 0 < max(shares) <= 0.25 + 1e-6 and min(shares) >= 0
     solved = ["plan_loss" in found for found in told]
     assert solved == [True, False, False, True, False, False], "plans are solved anew every third update"
+
+
+def test_it_counts_by_how_much_better_the_values_know_than_the_model() -> None:
+    settings = small(plan_after=0, plan_batch=16)
+    replay, learners = filled(), []
+    for broken in ("values", "model"):
+        agent = varied(settings, 0.05)
+        agent.get_buffer("discount").fill_(0.0)  # what a step is worth is its reward then
+        learner = Learner(agent, settings, torch.device("cpu"))
+        for _ in range(60):
+            learner.update(replay)
+        part = agent.model.worth.weights[-1] if broken == "values" else agent.model.earns[-1].weight  # type: ignore
+        with torch.no_grad():
+            part.add_(torch.randn_like(part))  # type: ignore[arg-type]
+        told: dict[str, float] = {}
+        for _ in range(2 * settings.plan_every):
+            told |= learner.update(replay)
+        learners.append((learner.trust, told.get("plan_share", 0.0)))
+    (off, nothing), (on, something) = learners
+    assert off == 0 and on > 0.5
+    assert something > nothing
 
 
 def test_without_it_the_model_learns_from_its_own_losses_alone() -> None:
