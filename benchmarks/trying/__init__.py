@@ -1,0 +1,1 @@
+"""Measurements of learning by trying."""
