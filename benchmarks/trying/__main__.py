@@ -1,7 +1,7 @@
 """What the gradient through the plan is made of, in a run of `difftop train-rl` that is there. Writes a table.
 
     difftop train-rl --env cartpole-swingup --steps 14000 --out runs/cartpole
-    python -m benchmarks.trying.plan_gradient --run runs/cartpole
+    python -m benchmarks.trying --run runs/cartpole
 
 Of single plans: the median norm of a plan's gradient and the largest one, of all with a free coordinate. Of batches:
 the norm, in that of the model losses' gradient for the same parameters; how much of it several batches agree on (the
