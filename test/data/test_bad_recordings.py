@@ -85,6 +85,24 @@ def test_a_simulation_slower_than_the_wall_is_one_clock(tmp_path: Path, kit: Sim
     assert ingested(tmp_path, kit, slow, joints_alone(STATE)).steps >= 58
 
 
+@pytest.mark.parametrize("late", ["received", "stamped"])
+def test_late_delivery_is_no_other_clock_and_one_that_steps_is(tmp_path: Path, kit: SimpleNamespace, late: str) -> None:
+    times = 10 + np.arange(300) / 50
+    entries = recording(kit, times, kind=STATE)
+    for place, (topic, kind, received, message) in enumerate(entries):
+        share = place / len(entries)
+        if topic == "/joint_states" and late == "received" and 0.3 < share < 0.6:  # a busy machine
+            entries[place] = (topic, kind, received + 500_000_000, message)
+        elif topic == "/joint_states" and late == "stamped" and share > 0.6:  # its clock is set back, and stays so
+            t = received / 1e9 - 0.5
+            entries[place] = (topic, kind, received, kit.joint_state(kit.types, ["a", "b"], t, message.position))
+    if late == "received":
+        assert ingested(tmp_path, kit, entries, joints_alone(STATE)).steps >= 58
+    else:
+        with pytest.raises(DatasetError, match=r"two clocks are mixed.* 0\.50 s behind .*from [34]\.\d s on"):
+            ingested(tmp_path, kit, entries, joints_alone(STATE))
+
+
 @pytest.mark.parametrize("plugin", ["MCAP", "SQLITE3"])
 @pytest.mark.parametrize("pauses", [[30.0], [5.0, 1.0, 12.0], [1.7e9]])
 def test_a_pause_splits_the_episode(tmp_path: Path, kit: SimpleNamespace, plugin: str, pauses: list[float]) -> None:
