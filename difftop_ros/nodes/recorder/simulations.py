@@ -193,6 +193,11 @@ class ForeignBridge:
         world: Any = make_world(self._task)
         if not (isinstance(world, HasBodies) and isinstance(world, Mirror)):
             raise UserError(f"the world of task '{self._task}' cannot mirror another; its expert acts in it alone")
+        if marker := getattr(getattr(world, "task", None), "marker", None):
+            raise UserError(
+                f"task '{self._task}' is told where to go by its '{marker}', which other simulators lack; record "
+                "another task, or in our own simulation without --sim"
+            )
         self._world: Any = world
 
     def ended(self) -> str:

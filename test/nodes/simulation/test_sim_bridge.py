@@ -298,7 +298,7 @@ def test_services_refuse_in_a_sentence_and_change_nothing(spawn: Any, client: An
     for answer, words in (
         (client.reset(1, "dance"), "dance"),
         (client.reset(-1), "zero or more"),
-        (client.step(0), "at least 1"),
+        (client.step(0), "steps is 0; ask for 1 to"),
         (client.step(1, wait=True), "no command came"),
     ):
         assert not answer.success and words in answer.message

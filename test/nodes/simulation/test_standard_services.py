@@ -229,3 +229,11 @@ def test_a_shipped_model_keeps_its_own_evaluation(
     (tmp_path / "file").touch()
     assert main(["eval", "--model", str(shipped), "--episodes", "1", "--out", str(tmp_path / "file/below")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["reach", "push"])
+def test_tasks_that_need_a_target_of_ours_are_refused_elsewhere(task: str) -> None:
+    from difftop_ros.nodes.recorder.simulations import ExpertOptions, ForeignBridge
+
+    with pytest.raises(UserError, match="is told where to go by its 'target_"):
+        ForeignBridge(load_contract(CONTRACT), ExpertOptions(task=task)).start()
