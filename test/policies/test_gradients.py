@@ -56,7 +56,7 @@ def test_the_plans_error_reaches_cost_code_and_encoder_through_the_solve_but_not
 
 
 def test_the_code_is_trained_by_the_posterior_and_the_prior_follows_it(learner: Any, frames: Any) -> None:
-    learner.net.own = learner.net.own.replace(kl_weight=0.0)
+    learner.net.own = learner.net.own.replace(kl_weight=0.0, prior_share=0.0)
     learner.net.loss(*batch(learner, frames)).total.backward()
     found = sizes(learner.net)
     assert found["prior"] == 0 and found["posterior"] > 0
@@ -101,7 +101,9 @@ def test_the_conjugate_gradients_of_the_adjoint_give_the_factored_hessians_gradi
 ) -> None:
     from dataclasses import replace
 
-    policy = make_policy(obs_steps=1, iterations=12, proximal=proximal, dynamics=dynamics, cg_iterations=20)
+    policy = make_policy(
+        obs_steps=1, iterations=12, proximal=proximal, dynamics=dynamics, cg_iterations=20, prior_share=0.0
+    )
     net = policy.net.eval().requires_grad_(True)
     given = batch(policy, frames)
 

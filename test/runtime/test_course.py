@@ -242,7 +242,7 @@ def test_the_node_publishes_it_as_one_message() -> None:
 
     sent: list[Any] = []
     outlet = CommandPublisher.__new__(CommandPublisher)
-    outlet.__dict__.update(_contract=Rig().contract, publisher=SimpleNamespace(publish=sent.append))
+    outlet.__dict__.update(_contract=Rig().contract, _columns=[0, 1], publisher=SimpleNamespace(publish=sent.append))
     outlet.send_course(Course(3 * S, 0.02, np.zeros((4, 2)), np.ones((4, 2))))
     (message,) = sent
     assert type(message).__module__.startswith("trajectory_msgs")

@@ -83,6 +83,9 @@ class Outlet:
     def send(self, values: np.ndarray) -> None:
         self.sent.append(("send", values.copy()))
 
+    def beside(self, values: np.ndarray, holding: bool) -> None:
+        pass
+
     def farewell(self, values: np.ndarray) -> str:
         self.sent.append(("farewell", values.copy()))
         return "nobody heard it"

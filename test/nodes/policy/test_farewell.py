@@ -44,7 +44,7 @@ def live(number):
     rclpy.init()
     node = rclpy.create_node(f"life_{number}")
     command = CommandPublisher(node, parse_contract(CONTRACT.replace("TOPIC", sys.argv[1])), SystemTime())
-    end = time.monotonic() + patience(20)
+    end = time.monotonic() + 60
     while command.publisher.get_subscription_count() < 1 and time.monotonic() < end:
         time.sleep(0.005)
     for _ in range(10):
