@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -95,9 +96,9 @@ class Observation(Section):
     resample: Literal["as_of", "hold"] = "as_of"
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of a frame."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its shape; give it a property 'shape'")
 
     @property
     def topics(self) -> dict[str, str]:

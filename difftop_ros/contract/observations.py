@@ -8,6 +8,7 @@ entry point names must register it.
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from inspect import isabstract
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -159,7 +160,7 @@ def register_kind(kind: str, observation: type[Observation]) -> None:
         raise UserError(
             f"{observation.__name__} is to be of kind '{kind}' but does not say so; write kind: Literal['{kind}']"
         )
-    if observation.shape is Observation.shape:
+    if isabstract(observation):
         raise UserError(f"{observation.__name__} does not say the shape of its frames; give it a property 'shape'")
     KINDS[kind] = observation
 

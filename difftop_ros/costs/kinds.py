@@ -6,6 +6,7 @@ entry point group `difftop_ros.costs`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -60,9 +61,9 @@ class CostOptions(Section):
     kind: ClassVar[str]
     weight: float = Field(1.0, ge=0, le=1e9, description="how much it counts; 0 switches it off")
 
+    @abstractmethod
     def make(self, making: Making) -> CostTerm:
         """The cost itself."""
-        raise NotImplementedError(f"{type(self).__name__} makes no cost; give it a method 'make'")
 
 
 class CollisionOptions(Surroundings, CostOptions):

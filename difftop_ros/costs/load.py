@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -99,5 +100,7 @@ def _kinds() -> dict[str, type[CostOptions]]:
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, CostOptions)):
             raise CostsError(f"the cost '{point.name}' of another package is {kind!r}; expected a CostOptions class")
+        if isabstract(kind):
+            raise CostsError(f"the cost '{point.name}' of another package makes no cost; give it a method 'make'")
         found[point.name] = kind
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ class JointSpeed:
     limits: (A,) [unit/s], of position commands `rate_hz` times a second. The first step counts from where the robot is
     (`position`).
     """
+
+    ORDER: ClassVar[int] = 1  # of the differences that are limited
 
     def __init__(self, limits: Sequence[float], rate_hz: float, weight: float = 1.0) -> None:
         """Raises ValueError for a limit that is not above 0."""
@@ -31,9 +34,10 @@ class JointSpeed:
         return torch.tensor(self.weight), self._limits, self.position
 
     def __call__(self, commands: Tensor, weight: Tensor, limits: Tensor, position: Tensor) -> Tensor:
-        """commands (B, H, A) -> cost (B,)."""
-        speed = self.rate_hz * torch.cat([position[:, None], commands], dim=1).diff(dim=1).abs()
-        return weight * (speed / limits[:, None] - 1.0).clamp_min(0.0).square().sum((1, 2))
+        """commands (B, H, A) -> cost (B,); none for a plan too short to have any."""
+        path = torch.cat([position[:, None], commands], dim=1)
+        rate = self.rate_hz**self.ORDER * path.diff(n=self.ORDER, dim=1).abs()
+        return weight * (rate / limits[:, None] - 1.0).clamp_min(0.0).square().sum((1, 2))
 
 
 class ToolHeight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from difftop_ros.contract import Contract, load_contract
+from difftop_ros.costs.kinds import CostOptions
 from difftop_ros.costs.load import CostsError, load_costs, make_costs
 from difftop_ros.costs.policy import CostsFailed, WithCosts
 from difftop_ros.paths import share_path
@@ -206,6 +208,16 @@ def test_a_kind_of_another_package_that_makes_nothing_is_named(
 
     monkeypatch.setattr("difftop_ros.costs.kinds.SmoothnessOptions.make", make)
     with pytest.raises(CostsError, match=r"terms\.a.*(make|of theirs)"):
+        make_costs({"terms": {"a": {"kind": "smoothness"}}}, contract)
+
+
+def test_a_kind_of_another_package_without_make_is_named(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Theirs(CostOptions):
+        kind = "theirs"
+
+    point = SimpleNamespace(name="theirs", load=lambda: Theirs)
+    monkeypatch.setattr("difftop_ros.costs.load.entry_points", lambda group: [point])
+    with pytest.raises(CostsError, match="'theirs' of another package makes no cost; give it a method 'make'"):
         make_costs({"terms": {"a": {"kind": "smoothness"}}}, contract)
 
 

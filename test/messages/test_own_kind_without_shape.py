@@ -17,5 +17,5 @@ class Shapeless(Observation):
 
 def test_a_kind_without_a_shape_is_refused() -> None:
     with pytest.raises(UserError, match="Shapeless does not say the shape of its frames; give it a property 'shape'"):
-        register_kind("shapeless", Shapeless)
+        register_kind("shapeless", Shapeless)  # type: ignore[type-abstract]
     assert "shapeless" not in KINDS

@@ -7,32 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from difftop_ros.costs.motion import JointSpeed
 
-class JointAcceleration:
-    """weight * sum over steps and joints of (excess / limit)^2, where a joint is planned with more than its limit.
 
-    limits: (A,) [unit/s^2], infinite for joints without one, of position commands `rate_hz` times a second. The first
-    step counts from where the robot is (`position`).
+class JointAcceleration(JointSpeed):
+    """As JointSpeed, where a joint is planned with more than its acceleration limit.
+
+    limits: (A,) [unit/s^2], infinite for joints without one.
     """
 
-    def __init__(self, limits: Sequence[float], rate_hz: float, weight: float = 1.0) -> None:
-        """Raises ValueError for a limit that is not above 0."""
-        if not all(limit > 0 for limit in limits):
-            raise ValueError(f"limits are {list(limits)}; expected numbers above 0")
-        self.weight, self.rate_hz = weight, rate_hz
-        self._limits = torch.tensor([*limits], dtype=torch.float32)
-        self.position = torch.zeros(len(limits))
-
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """Weight (), limits (A,), position (A,)."""
-        return torch.tensor(self.weight), self._limits, self.position
-
-    def __call__(self, commands: Tensor, weight: Tensor, limits: Tensor, position: Tensor) -> Tensor:
-        """commands (B, H, A) -> cost (B,); none for a plan of one step."""
-        path = torch.cat([position[:, None], commands], dim=1)
-        acceleration = self.rate_hz**2 * path.diff(n=2, dim=1).abs()
-        return weight * (acceleration / limits[:, None] - 1.0).clamp_min(0.0).square().sum((1, 2))
+    ORDER = 2
 
 
 class Jerk:

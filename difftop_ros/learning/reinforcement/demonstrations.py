@@ -98,6 +98,6 @@ def _success(bag: Path, contract: Contract, times_ns: np.ndarray, marked: bool |
     if topic is not None:
         try:
             return [bool(value) for value in numbers_at(bag, topic, contract, times_ns)]
-        except BagError:  # marked by hand
+        except BagError:  # not recorded, or not to be read, of which ingest has told: the episode's mark counts
             pass
     return [False] * (len(times_ns) - 1) + [bool(marked)]
